@@ -1,0 +1,5 @@
+"""``python -m crossrec`` is ``crossrec``."""
+
+from crossrec.cli import main
+
+main()

@@ -1,0 +1,85 @@
+"""``crossrec train``: one run from raw data to metrics.json, or a grid of them with ``-m``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossrec.config import compose, conf_dir, plain
+from crossrec.errors import CrossrecError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+USAGE = """usage: crossrec train [-m] [--config-dir DIR] [KEY=VALUE ...]
+
+Trains one run, or with -m every combination of comma-separated values, and writes one folder a run below paths.runs.
+The same line again returns a finished run at once and resumes a broken one.
+
+  crossrec train data=movielens strategy=mmd seed=1
+  crossrec train -m strategy=target_only,merged,mmd seed=0,1,2
+  crossrec train --cfg job          # show the composed config and stop
+
+`crossrec ls` lists the groups (data, strategy, ...), `crossrec ls GROUP` their options."""
+
+
+def main(arguments: list[str]) -> None:
+    """Compose the config with Hydra and train."""
+    if any(a in ("-h", "--help") for a in arguments):
+        print(USAGE)
+        return
+    import hydra
+
+    from crossrec.suggestions import explain
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we tell them in one sentence
+    # Lightning starts further DDP processes from sys.argv, so it must name a file that trains by itself.
+    sys.argv = [str(Path(__file__).resolve()), *arguments]
+    _check(arguments)
+    application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)
+    try:
+        application()
+    except CrossrecError:
+        raise
+    except Exception as error:
+        known = explain(error, [a for a in arguments if not a.startswith("-")], config_dirs(arguments))
+        if known is None:
+            raise
+        raise known from error
+
+
+def config_dirs(arguments: list[str]) -> list[Path]:
+    """Folders given by ``--config-dir DIR``."""
+    found = [Path(b) for a, b in zip(arguments, arguments[1:]) if a in ("--config-dir", "-cd")]
+    return found + [Path(a.partition("=")[2]) for a in arguments if a.startswith("--config-dir=")]
+
+
+def _check(arguments: list[str]) -> None:
+    for folder in config_dirs(arguments):
+        if not folder.is_dir():
+            raise CrossrecError(f"--config-dir {folder} is not a folder")
+
+
+def job(config: DictConfig) -> float | None:
+    """Train one composed config; the value of the selected validation metric."""
+    from crossrec.runs.train import train
+
+    overrides = _overrides()
+    return train(plain(config), overrides)
+
+
+def _overrides() -> list[str]:
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def composed(overrides: list[str], folders: list[Path] | None = None) -> dict[str, Any]:
+    """Compose a training config outside of Hydra's application, as plain values."""
+    return plain(compose(overrides, config_dirs=folders or []))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

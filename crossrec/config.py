@@ -1,0 +1,116 @@
+"""Where ``conf/`` is, how a config is composed, and the only place that builds objects from one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from crossrec.errors import CrossrecError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+GROUPS = (
+    "data", "split", "sampler", "item_encoder", "user_encoder", "strategy", "adaptation", "objective", "optimizer",
+    "scheduler", "trainer", "evaluation", "logger", "callbacks", "experiment",
+)  # fmt: skip
+"""The choices of a run: one folder of ``conf/`` each."""
+
+
+def conf_dir() -> Path:
+    """Return the folder of configs: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise CrossrecError(f"no conf/ folder beside or inside {package}: reinstall crossrec")
+
+
+def search_path(config_dirs: Sequence[Path] = ()) -> list[Path]:
+    """Folders a config group is looked up in, ours first."""
+    return [conf_dir(), *config_dirs]
+
+
+def options(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, str]:
+    """List the options of a config group with the description in each file's first comment line.
+
+    Args:
+        group: folder below ``conf/``.
+        config_dirs: more folders of configs (``--config-dir``).
+
+    Returns:
+        option name -> one-line description.
+    """
+    found: dict[str, str] = {}
+    for folder in search_path(config_dirs):
+        for path in sorted((folder / group).glob("*.yaml")):
+            comments = [line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line]
+            found[path.stem] = comments[0].lstrip("# ") if comments else ""
+    return found
+
+
+def compose(overrides: Sequence[str] = (), name: str = "train", config_dirs: Sequence[Path] = ()) -> DictConfig:
+    """Compose a config outside of a Hydra application.
+
+    Args:
+        overrides: as on the command line of ``crossrec train``.
+        name: primary config.
+        config_dirs: more folders of configs.
+
+    Raises:
+        CrossrecError: a key or an option does not exist; the message names the nearest ones.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from crossrec.suggestions import explain
+
+    extra = [f"hydra.searchpath=[{','.join('file://' + str(d.resolve()) for d in config_dirs)}]"] if config_dirs else []
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return hydra_compose(name, overrides=[*extra, *overrides])
+    except Exception as error:
+        raise explain(error, list(overrides), config_dirs) or error from error
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """Return a config node as a dictionary of plain values, interpolations resolved.
+
+    Raises:
+        CrossrecError: a value is mandatory and missing, or an interpolation leads nowhere.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise CrossrecError(f"config value {error.full_key!r} has no value: set it on the command line, as {error.full_key}=...") from error
+
+
+def build(node: Any, **arguments: Any) -> Any:
+    """Instantiate the ``_target_`` of a config node; lists and mappings inside arrive as plain Python values.
+
+    Raises:
+        CrossrecError: the target's own error sentence, or which argument it does not take.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, **arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, CrossrecError):
+            raise cause from None
+        if isinstance(cause, ImportError | TypeError):
+            raise CrossrecError(f"cannot build {node.get('_target_', node)}: {cause}") from error
+        raise
+
+
+def target_name(node: Any) -> str:
+    """Short name of what a node builds: the module of its ``_target_`` (``crossrec.strategies.mmd.MMD`` -> ``mmd``)."""
+    return str(node["_target_"]).split(".")[-2]

@@ -1,0 +1,59 @@
+"""Rows of unequal length in one flat array."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from crossrec.data.batches import PAD
+
+Ids = npt.NDArray[np.int64]
+
+
+def group_positions(keys: Ids) -> tuple[Ids, Ids]:
+    """Position of every row inside its group, in row order, and the size of its group.
+
+    Args:
+        keys: (n,) group of each row, in any order.
+
+    Returns:
+        Two arrays (n,): position from 0, size.
+    """
+    if not len(keys):
+        return keys.copy(), keys.copy()
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    counts = np.diff(np.r_[first, len(keys)])
+    position, size = np.empty_like(keys), np.empty_like(keys)
+    position[order] = np.arange(len(keys)) - np.repeat(first, counts)
+    size[order] = np.repeat(counts, counts)
+    return position, size
+
+
+def window(starts: Tensor, lengths: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
+    """Index matrix of ragged rows.
+
+    Args:
+        starts: (b,) first position of each row in the flat array.
+        lengths: (b,) its length.
+        width: columns of the result; the longest length by default.
+
+    Returns:
+        Positions (b, width), 0 where there is nothing, and the mask (b, width) of those that exist.
+    """
+    if width is None:
+        width = int(lengths.max()) if len(lengths) else 0
+    steps = torch.arange(width)
+    mask = steps < lengths.unsqueeze(1)
+    return (starts.unsqueeze(1) + steps).masked_fill(~mask, 0), mask
+
+
+def pad(values: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
+    """Gather ragged rows of ``values`` to (b, longest), left-aligned and filled with PAD."""
+    index, mask = window(starts, lengths)
+    if not index.shape[1]:
+        return index
+    return values[index].masked_fill(~mask, PAD)

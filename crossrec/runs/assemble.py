@@ -1,0 +1,166 @@
+"""From a resolved config to the objects of a run: corpus, DataModule, strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from crossrec.config import build
+from crossrec.data.datamodule import MultiDomainDataModule
+from crossrec.data.prepare import load_corpus, prepare
+from crossrec.data.schema import Corpus
+from crossrec.errors import CrossrecError
+from crossrec.evaluation.collector import RankingMetrics
+from crossrec.runs.store import RunFolder
+from crossrec.strategies.base import Strategy
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The objects of one run."""
+
+    corpus: Corpus
+    datamodule: MultiDomainDataModule
+    model: Strategy
+
+
+def prepare_corpus(config: Mapping[str, Any]) -> Corpus:
+    """Prepare the corpus of a config's ``data`` group, or load it where that was done before."""
+    data = config["data"]
+    return prepare(build(data["source"]), cache_dir=Path(config["paths"]["prepared"]), **(data.get("filter") or {}))
+
+
+def target_index(config: Mapping[str, Any], corpus: Corpus) -> int | None:
+    """Index of the target domain; None when every domain is one."""
+    name = config["target"]
+    return None if name in (None, "all") else corpus.domain(str(name)).index
+
+
+def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
+    """Build the DataModule and the strategy of a run.
+
+    Args:
+        config: the resolved config as plain values.
+        corpus: what :func:`prepare_corpus` returned.
+
+    Raises:
+        CrossrecError: the parts of the config do not fit each other.
+    """
+    from hydra.utils import get_class
+
+    seed, target = int(config["seed"]), target_index(config, corpus)
+    pl.seed_everything(seed, workers=True, verbose=False)
+    strategy_class = get_class(config["strategy"]["_target_"])
+    objective = build(config["objective"])
+    user_encoder = build(config["user_encoder"])(corpus=corpus, dim=int(config["dim"]))
+    uses_history = getattr(strategy_class, "uses_history", user_encoder.uses_history)
+    trained = strategy_class.train_domains(corpus.domains, target)
+    datamodule = _datamodule(config, corpus, objective, uses_history, user_encoder.uses_history, trained)
+    datamodule.setup("fit")
+    item_encoder = build(config["item_encoder"])(
+        corpus=corpus, dim=int(config["dim"]), train_items=datamodule.train_item_mask()
+    )
+    metrics = {
+        "valid": _metrics(config, datamodule, [target] if target is not None else datamodule.eval_indices, final=False),
+        "test": _metrics(config, datamodule, datamodule.eval_indices, final=True),
+    }
+    scheduler = config["scheduler"]
+    model = build(
+        {**config["strategy"], "_recursive_": False},
+        item_encoder=item_encoder,
+        user_encoder=user_encoder,
+        objective=objective,
+        adaptation={name: build(term) for name, term in config["adaptation"].items()},
+        optimizer=build(config["optimizer"]),
+        scheduler=build(scheduler) if scheduler.get("_target_") else None,
+        domains=corpus.domains,
+        target=target,
+        metrics=metrics,
+        monitor=str(config["evaluation"]["monitor"]),
+        seed=seed,
+    )
+    if not strategy_class.trains:
+        model.prepare(datamodule.train_item_counts())
+    return Assembly(corpus, datamodule, model)
+
+
+def _datamodule(
+    config: Mapping[str, Any], corpus: Corpus, objective: Any, uses_history: bool, sequences: bool, trained: list[str]
+) -> MultiDomainDataModule:
+    evaluation = config["evaluation"]
+    target = config["target"]
+    return MultiDomainDataModule(
+        corpus,
+        build(config["split"]),
+        batch="sequence" if sequences else objective.batch,
+        n_negatives=objective.n_negatives,
+        shared_negatives=objective.shared,
+        negatives=config["negatives"],
+        sampler=build(config["sampler"]),
+        batch_size=int(config["batch_size"]),
+        train_domains=trained,
+        eval_domains=trained,
+        valid_domains=trained if target in (None, "all") else [str(target)],
+        history_length=int(config["history_length"]),
+        uses_history=uses_history,
+        n_candidates=int(evaluation["n_candidates"] or 0) if evaluation["protocol"] == "sampled" else 0,
+        candidate_sampling=evaluation["candidate_sampling"],
+        valid_queries=evaluation["valid_queries"],
+        query_batch_size=evaluation["query_batch_size"],
+        seed=int(config["seed"]),
+    )
+
+
+def _metrics(
+    config: Mapping[str, Any], datamodule: MultiDomainDataModule, domains: list[int], *, final: bool
+) -> dict[int, RankingMetrics]:
+    evaluation = config["evaluation"]
+    counts, warm = datamodule.train_item_counts(), datamodule.train_item_mask()
+    made = {}
+    for index in domains:
+        d = datamodule.corpus.domains[index]
+        made[index] = RankingMetrics(
+            n_items=d.n_items,
+            start=d.start,
+            ks=evaluation["ks"],
+            item_popularity=counts[d.start : d.stop],
+            warm_items=warm[d.start : d.stop],
+            keep_users=final,
+            lists=final,
+            diversity=final and evaluation["diversity"],
+        )
+    return made
+
+
+def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[RunFolder, Assembly]:
+    """Rebuild a finished run's objects with the weights of its selected epoch.
+
+    Args:
+        path: run folder.
+        evaluation: replaces the run's own ``evaluation`` group.
+
+    Raises:
+        CrossrecError: the folder holds no finished run.
+    """
+    import torch
+
+    run = RunFolder.existing(path)
+    if not run.finished:
+        raise CrossrecError(f"run {run.id} is {run.status['state']}: train it to its end with the same line first")
+    config = run.config
+    if evaluation is not None:
+        config["evaluation"] = dict(evaluation)
+    recorded = Path(run.path / "corpus.json")
+    import json
+
+    stored = Path(json.loads(recorded.read_text())["path"])
+    corpus = load_corpus(stored) if stored.is_dir() else prepare_corpus(config)
+    assembly = assemble(config, corpus)
+    if run.best.is_file():
+        state = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
+        assembly.model.load_state_dict(state)
+    return run, assembly

@@ -1,0 +1,157 @@
+"""The run folder: where a run lies, what is in it, when it is done."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+from crossrec.errors import CrossrecError
+
+PACKAGES = (
+    "crossrec", "torch", "pytorch-lightning", "hydra-core", "transformers", "torchmetrics", "polars", "numpy", "wandb",
+)  # fmt: skip
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to a temporary name in the same folder and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w") as file:
+        json.dump(value, file, indent=2, sort_keys=True)
+        file.write("\n")
+    os.replace(name, path)
+
+
+class RunFolder:
+    """One run on disk: resolved config, versions, status, metrics, per-user metrics, checkpoints.
+
+    Args:
+        path: the folder; its name is the run id.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """Open a folder that must hold a run.
+
+        Raises:
+            CrossrecError: there is no run.
+        """
+        run = cls(path)
+        if not run.config_path.is_file():
+            raise CrossrecError(f"{path} is not a run folder (it has no config.yaml); `crossrec ls runs` lists runs")
+        return run
+
+    @property
+    def id(self) -> str:
+        """The run id."""
+        return self.path.name
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint of the selected epoch."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint to resume from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """State (``new``, ``running``, ``finished``, ``failed``) and times."""
+        path = self.path / "status.json"
+        return cast(dict[str, Any], json.loads(path.read_text())) if path.is_file() else {"state": "new"}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run's numbers are final."""
+        return self.status["state"] == "finished" and (self.path / "metrics.json").is_file()
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Contents of metrics.json."""
+        return cast(dict[str, Any], json.loads((self.path / "metrics.json").read_text()))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain values."""
+        from omegaconf import OmegaConf
+
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.config_path)))
+
+    def begin(self, config: Mapping[str, Any], overrides: list[str], corpus: Mapping[str, Any]) -> None:
+        """Write what the run is before it starts."""
+        from omegaconf import OmegaConf
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        temporary = self.path / ".config.yaml"
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+        os.replace(temporary, self.config_path)
+        write_json(self.path / "overrides.json", overrides)
+        write_json(self.path / "corpus.json", corpus)
+        write_json(self.path / "versions.json", versions())
+        self.mark("running", started=time.time(), pid=os.getpid(), host=platform.node())
+
+    def mark(self, state: str, **more: Any) -> None:
+        """Change the status, keeping the earlier entries."""
+        write_json(self.path / "status.json", {**self.status, "state": state, **more})
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; the lock goes with the process, however it ends.
+
+        Raises:
+            CrossrecError: another process is running it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise CrossrecError(f"run {self.id} is being run by another process; wait for it, or stop it") from None
+            yield
+
+
+def versions() -> dict[str, Any]:
+    """Versions of Python and the packages that matter, and the git revision when run from a checkout."""
+    found: dict[str, Any] = {"python": sys.version.split()[0], "platform": platform.platform()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    found["git"] = git_revision()
+    return found
+
+
+def git_revision() -> str | None:
+    """Revision of the checkout that the package lies in, with ``+dirty`` when it has uncommitted changes."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root)]
+    try:
+        revision = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*command, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return revision + ("+dirty" if dirty else "")

@@ -1,0 +1,87 @@
+"""What a person sees of runs: tables in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from crossrec.runs.store import RunFolder
+
+SHOWN = ("recall@10", "ndcg@10", "hit@10", "mrr@10", "coverage@10")
+
+
+def domain_rows(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Split flat metric names ``stage/domain/metric`` into domain -> metric -> value; groups are left out."""
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        parts = key.split("/")
+        if len(parts) == 3:
+            rows.setdefault(parts[1], {})[parts[2]] = value
+    return rows
+
+
+def print_run(run: RunFolder) -> None:
+    """Print a finished run's test metrics per domain."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metrics = run.metrics
+    rows = domain_rows(metrics["test"])
+    names = [m for m in SHOWN if any(m in row for row in rows.values())] or sorted(next(iter(rows.values()), {}))[:6]
+    table = Table(title=f"{run.id}: test", title_justify="left")
+    table.add_column("domain")
+    for name in names:
+        table.add_column(name, justify="right")
+    for domain, row in rows.items():
+        table.add_row(domain, *(f"{row[n]:.4f}" if n in row else "" for n in names))
+    console = Console()
+    console.print(table)
+    if metrics.get("protocol") != "full":
+        console.print(f"[yellow]sampled protocol[/]: candidates {metrics.get('candidates', '')[:12]}")
+    if metrics.get("best_epoch") is not None:
+        console.print(f"selected: epoch {metrics['best_epoch']} by validation {metrics['monitor']}")
+    console.print(f"run folder: {run.path}", soft_wrap=True)
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """Run folders below ``root``, oldest first."""
+    folders = [p.parent for p in root.glob("*/config.yaml")] if root.is_dir() else []
+    return sorted((RunFolder(p) for p in folders), key=lambda r: r.status.get("started", 0.0))
+
+
+def print_runs(runs: Iterable[RunFolder]) -> None:
+    """Print one line a run: strategy, data, target, seed, state and the main test metrics of its target."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="runs", title_justify="left")
+    for name in ("run", "strategy", "items", "users", "adaptation", "target", "seed", "state"):
+        table.add_column(name, overflow="fold")
+    for name in ("recall@10", "ndcg@10"):
+        table.add_column(name, justify="right")
+    for run in runs:
+        table.add_row(*_line(run))
+    Console().print(table)
+
+
+def _line(run: RunFolder) -> list[str]:
+    from crossrec.config import target_name
+
+    config: dict[str, Any] = run.config
+    state = run.status["state"]
+    target = config["target"]
+    values: dict[str, float] = {}
+    if run.finished:
+        values = domain_rows(run.metrics["test"]).get("macro" if target in (None, "all") else target, {})
+    return [
+        run.id,
+        target_name(config["strategy"]),
+        target_name(config["item_encoder"]),
+        target_name(config["user_encoder"]),
+        ",".join(config["adaptation"]) or "-",
+        str(target),
+        str(config["seed"]),
+        state,
+        *(f"{values[n]:.4f}" if n in values else "" for n in ("recall@10", "ndcg@10")),
+    ]

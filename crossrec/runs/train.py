@@ -1,0 +1,184 @@
+"""Train one run: from a resolved config to a finished run folder."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from crossrec.runs.identity import run_id
+from crossrec.runs.store import RunFolder, write_json
+from crossrec.runs.summary import print_run
+
+
+def train(config: Mapping[str, Any], overrides: list[str]) -> float | None:
+    """Train, select on validation, test once, and write the run folder.
+
+    Args:
+        config: the resolved config as plain values.
+        overrides: the words that made it, for the record.
+
+    Returns:
+        The validation metric of the selected epoch; None for a strategy that has none.
+    """
+    from crossrec.runs.assemble import prepare_corpus
+
+    corpus = prepare_corpus(config)
+    run = RunFolder((Path(config["paths"]["runs"]) / run_id(config, corpus.fingerprint)).resolve())
+    if not _is_main_process():
+        _fit_and_test(config, corpus, run)
+        return None
+    if run.finished:
+        print_run(run)
+        return _selected(run)
+    with run.lock():
+        if run.finished:
+            return _selected(run)
+        folder = str((Path(config["paths"]["prepared"]) / str(corpus.provenance.get("folder", ""))).resolve())
+        run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder})
+        started = time.time()
+        try:
+            _fit_and_test(config, corpus, run)
+        except KeyboardInterrupt:
+            run.mark("interrupted", ended=time.time())
+            raise
+        except BaseException as error:
+            run.mark("failed", ended=time.time(), error=f"{type(error).__name__}: {error}")
+            raise
+        run.mark("finished", ended=time.time(), seconds=time.time() - started, error=None)
+    print_run(run)
+    return _selected(run)
+
+
+def _selected(run: RunFolder) -> float | None:
+    value = run.metrics.get("best_score")
+    return None if value is None else float(value)
+
+
+def _is_main_process() -> bool:
+    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> None:
+    import pytorch_lightning as pl
+    import torch
+
+    from crossrec.runs.assemble import assemble
+
+    _quiet()
+    parts = assemble(config, corpus)
+    model, data = parts.model, parts.datamodule
+    with _logger(config, run) as logger:
+        callbacks, best = _callbacks(config, run, model.trains)
+        trainer: pl.Trainer = _trainer(config, run, logger, callbacks)
+        record: dict[str, Any] = {"monitor": config["evaluation"]["monitor"], "protocol": config["evaluation"]["protocol"]}
+        record |= {"best_epoch": None, "best_score": None}
+        if model.trains:
+            trainer.fit(model, datamodule=data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
+            if trainer.interrupted:
+                raise KeyboardInterrupt
+            state = torch.load(run.best, map_location="cpu", weights_only=True)
+            model.load_state_dict(state["state_dict"])
+            record |= {"best_epoch": int(state["epoch"]), "best_score": float(best.best_model_score)}
+            record["epochs"] = trainer.current_epoch
+        trainer.validate(model, datamodule=data, verbose=False)
+        record["valid"] = model.results
+        trainer.test(model, datamodule=data, verbose=False)
+        record["test"] = model.results
+        tables = {index: model.users_table(index) for index in data.eval_indices}
+        if trainer.is_global_zero:
+            _write(run, record, data, tables)
+
+
+def _write(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[int, Any]) -> None:
+    from crossrec.evaluation.protocols import candidate_hash, save_candidates
+
+    for index, table in tables.items():
+        path = run.path / "per_user" / f"{data.corpus.domains[index].name}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        names = data.corpus.users["name"]
+        temporary = path.with_suffix(".tmp")
+        table.with_columns(names[table["user"]].alias("name")).write_parquet(temporary)
+        os.replace(temporary, path)
+    candidates = data.candidates("test")
+    if candidates:
+        save_candidates(run.path / "candidates.safetensors", candidates)
+        record["candidates"] = candidate_hash(candidates)
+    record["split"] = data.split_report()
+    write_json(run.path / "metrics.json", record)
+
+
+def _callbacks(config: Mapping[str, Any], run: RunFolder, trains: bool) -> tuple[list[Any], Any]:
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    from crossrec.config import build
+
+    if not trains:
+        return [], None
+    folder = run.last.parent
+    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
+    best = ModelCheckpoint(filename="best", monitor="valid/monitor", mode="max", save_top_k=1, **common)
+    last = ModelCheckpoint(filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, **common)
+    made = [best, *(build(c) for c in config["callbacks"].values() if c), last]
+    if steps := config["checkpoint_every_n_steps"]:
+        made.append(ModelCheckpoint(filename="last", save_top_k=1, every_n_train_steps=int(steps), **common))
+    return made, best
+
+
+def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: list[Any]) -> Any:
+    from pytorch_lightning.callbacks import TQDMProgressBar
+
+    from crossrec.config import build
+
+    options = dict(config["trainer"])
+    if options.get("enable_progress_bar", True):
+        callbacks = [*callbacks, TQDMProgressBar(refresh_rate=20, leave=False)]
+    return build(
+        options,
+        logger=logger,
+        callbacks=callbacks,
+        default_root_dir=str(run.path),
+        enable_checkpointing=any(type(c).__name__ == "ModelCheckpoint" for c in callbacks),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        log_every_n_steps=10**9,
+    )
+
+
+@contextmanager
+def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
+    """Build the logger; whatever happens, a W&B run is finished, so the next run of a sweep does not join it."""
+    from crossrec.config import build
+
+    node = dict(config["logger"])
+    if not node.get("_target_"):
+        yield False
+        return
+    if node["_target_"].endswith("WandbLogger"):
+        node |= {"id": run.id, "resume": "allow"}
+        (run.path / "wandb").mkdir(parents=True, exist_ok=True)
+        logger = build(node)(name=run.id, save_dir=str(run.path), config=dict(config))
+        status = 1
+        try:
+            yield logger
+            status = 0
+        finally:
+            import wandb
+
+            wandb.finish(exit_code=status)
+    else:
+        yield build(node)(save_dir=str(run.path), name="log", version="")
+
+
+def _quiet() -> None:
+    import logging
+
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning.*")
+    warnings.filterwarnings("ignore", module="lightning_fabric.*")
