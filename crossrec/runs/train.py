@@ -69,7 +69,7 @@ def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> Non
 
     from crossrec.runs.assemble import assemble
 
-    _quiet()
+    quiet()
     parts = assemble(config, corpus)
     model, data = parts.model, parts.datamodule
     with _logger(config, run) as logger:
@@ -175,7 +175,8 @@ def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
         yield build(node)(save_dir=str(run.path), name="log", version="")
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """Silence Lightning's advice, which is about code that users of the command line do not own."""
     import logging
 
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):

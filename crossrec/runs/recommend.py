@@ -1,0 +1,162 @@
+"""Ranked lists from a finished run: for its users, or for a history that is typed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from crossrec.data.batches import PAD, QueryBatch
+from crossrec.data.schema import Corpus, Domain
+from crossrec.errors import CrossrecError
+from crossrec.evaluation.ranking import top_k
+from crossrec.runs.assemble import Assembly, load_run
+from crossrec.suggestions import nearest
+
+CHUNK_SCORES = 32_000_000
+"""Scores held at once; users are ranked in chunks of this many."""
+
+
+def recommend_users(
+    path: Path, names: Sequence[str] | None, k: int, domain: str | None, *, exclude_seen: bool = True
+) -> pl.DataFrame:
+    """Rank for known users, from everything they did.
+
+    Args:
+        path: run folder.
+        names: user names; None for every user of the run's training domains.
+        k: list length.
+        domain: domain to recommend in; None for the run's target, or all its domains.
+        exclude_seen: leave out what the user already has.
+
+    Returns:
+        Columns ``user, domain, rank, item, title, score``; ``title`` only where the corpus has titles.
+
+    Raises:
+        CrossrecError: an unknown user or domain.
+    """
+    _, parts = load_run(path)
+    users = _users(parts.corpus, names)
+    history = parts.datamodule.history_of(users)
+    frames = [_ranked(parts, d, users, history, k, exclude_seen) for d in _domains(parts, domain)]
+    return pl.concat(frames).sort("order", "domain", "rank").drop("order")
+
+
+def recommend_history(
+    path: Path, items: Sequence[str], k: int, domain: str | None, *, exclude_seen: bool = True
+) -> pl.DataFrame:
+    """Rank for a user who is not in the data, from a history of item names or titles, oldest first.
+
+    Raises:
+        CrossrecError: an unknown item, or a run whose users are looked up by id.
+    """
+    _, parts = load_run(path)
+    if not parts.datamodule.uses_history:
+        raise CrossrecError(
+            "this run knows users by id only, so it cannot rank for a typed history; train with user_encoder=mean or transformer"
+        )
+    history = _items(parts.corpus, items)[-parts.datamodule.history_length :].unsqueeze(0)
+    users = torch.zeros(1, dtype=torch.long)
+    frames = [_ranked(parts, d, users, history, k, exclude_seen, typed=True) for d in _domains(parts, domain)]
+    return pl.concat(frames).drop("order")
+
+
+def _domains(parts: Assembly, name: str | None) -> list[Domain]:
+    trained = [parts.corpus.domains[i] for i in parts.datamodule.eval_indices]
+    if name is not None:
+        chosen = parts.corpus.domain(name)
+        if chosen not in trained:
+            raise CrossrecError(f"this run did not train on {name!r}; it knows {', '.join(d.name for d in trained)}")
+        return [chosen]
+    return trained if parts.model.target is None else [parts.corpus.domains[parts.model.target]]
+
+
+def _users(corpus: Corpus, names: Sequence[str] | None) -> Tensor:
+    if names is None:
+        return torch.arange(corpus.n_users)
+    found = pl.DataFrame({"name": list(names)}, schema={"name": pl.String}).join(
+        corpus.users, on="name", how="left", maintain_order="left"
+    )
+    missing = found.filter(pl.col("user").is_null())["name"]
+    if len(missing):
+        raise CrossrecError(f"no user {missing[0]!r} in this corpus{nearest(missing[0], corpus.users['name'].to_list()[:50000])}")
+    return torch.from_numpy(found["user"].to_numpy().copy())
+
+
+def _items(corpus: Corpus, names: Sequence[str]) -> Tensor:
+    if not names:
+        raise CrossrecError("the history is empty: name at least one item, separated by ';'")
+    ids = []
+    titles = corpus.items["title"] if "title" in corpus.items.columns else corpus.items["name"]
+    for name in names:
+        match = corpus.items.filter((pl.col("name") == name) | (titles.str.to_lowercase() == name.lower()))
+        if not match.height:
+            known = [t for t in titles.drop_nulls().to_list() if t[:1].lower() == name[:1].lower()]
+            raise CrossrecError(f"no item {name!r} in this corpus{nearest(name, known[:20000])}")
+        ids.append(int(match["item"][0]))
+    return torch.tensor(ids)
+
+
+@torch.no_grad()
+def _ranked(
+    parts: Assembly, domain: Domain, users: Tensor, history: Tensor, k: int, exclude_seen: bool, typed: bool = False
+) -> pl.DataFrame:
+    parts.model.eval()
+    columns, scores = [], []
+    step = max(1, CHUNK_SCORES // max(domain.n_items, 1))
+    for start in range(0, len(users), step):
+        part = slice(start, start + step)
+        empty = torch.full((len(users[part]), 0), PAD)
+        if not exclude_seen:
+            seen = empty
+        elif typed:
+            inside = (history[part] >= domain.start) & (history[part] < domain.stop)
+            seen = torch.where(inside, history[part], PAD)
+        else:
+            seen = parts.datamodule.items_of(users[part], domain.index)
+        batch = QueryBatch(
+            users=users[part], history=history[part], relevant=empty, seen=seen, candidates=empty, domain=domain.index,
+            cold=torch.zeros(len(users[part]), dtype=torch.bool),
+        )  # fmt: skip
+        values = parts.model.score(batch).float()
+        local = seen - domain.start
+        allowed = torch.ones_like(values, dtype=torch.bool)
+        rows = torch.arange(len(values)).unsqueeze(1).expand_as(local)[seen != PAD]
+        allowed[rows, local[seen != PAD]] = False
+        top = top_k(values, allowed, min(k, domain.n_items))
+        columns.append(top)
+        scores.append(values.gather(1, top.clamp_min(0)))
+    return _frame(parts.corpus, domain, users, torch.cat(columns), torch.cat(scores), typed)
+
+
+def _frame(corpus: Corpus, domain: Domain, users: Tensor, top: Tensor, scores: Tensor, typed: bool) -> pl.DataFrame:
+    n, k = top.shape
+    keep = (top != PAD).flatten().numpy()
+    items = (top.clamp_min(0) + domain.start).flatten().numpy()
+    names = pl.Series(["(history)"]) if typed else corpus.users["name"]
+    frame = pl.DataFrame(
+        {
+            "order": np.repeat(np.arange(n), k),
+            "user": names[np.repeat(users.numpy(), k)],
+            "domain": pl.Series([domain.name]).new_from_index(0, n * k),
+            "rank": np.tile(np.arange(1, k + 1), n),
+            "item": corpus.items["name"][items],
+            "score": scores.flatten().numpy(),
+        }
+    )
+    if "title" in corpus.items.columns:
+        frame.insert_column(5, corpus.items["title"][items].alias("title"))
+    return frame.filter(pl.Series(keep))
+
+
+def write_frame(frame: pl.DataFrame, path: Path) -> None:
+    """Write CSV, Parquet or JSON by the name's ending, to a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".json": frame.write_json}[path.suffix](temporary)
+    os.replace(temporary, path)
