@@ -50,7 +50,13 @@ class ColdUser:
         _check_shares(fraction, valid_share)
         if source == target:
             raise CrossrecError(f"split.source and split.target are both {target!r}: name two domains")
-        self.fraction, self.target, self.source, self.valid_share, self.seed = fraction, target, source, valid_share, seed
+        self.fraction, self.target, self.source, self.valid_share, self.seed = (
+            fraction,
+            target,
+            source,
+            valid_share,
+            seed,
+        )
 
     def __call__(self, corpus: Corpus) -> Split:
         """Return the split of ``corpus``."""
@@ -65,7 +71,9 @@ class ColdUser:
         valid, test = _choose(pool, self.fraction, self.valid_share, numpy_generator(self.seed, "cold_user"))
         label_of = np.zeros(corpus.n_users, dtype=np.int8)
         label_of[valid], label_of[test] = VALID, TEST
-        label = np.where(row_domains(corpus) == target, label_of[corpus.interactions["user"].to_numpy()], 0).astype(np.int8)
+        label = np.where(row_domains(corpus) == target, label_of[corpus.interactions["user"].to_numpy()], 0).astype(
+            np.int8
+        )
         claims = Claims(cold_users=np.concatenate([valid, test]), cold_domain=target)
         return Split(label, False, "cold_user", claims)
 

@@ -13,9 +13,9 @@ from crossrec.errors import CrossrecError
 def check(corpus: Corpus, split: Split) -> None:
     """Raise unless ``split`` is free of leakage.
 
-    Always: one label in -1..2 per interaction, a training row and a held-out row exist, and no held-out (user, item) is in an
-    earlier stage (unless the split keeps repeats). By the split's claims: no row of a stage is as late as the next stage
-    (temporal), held-out rows are the last (leave-one-out), no cold user trains in the target, no cold item trains.
+    Always: one label in -1..2 per interaction, a training row and a held-out row exist, and no held-out (user, item) is
+    in an earlier stage (unless the split keeps repeats). By the split's claims: no row of a stage is as late as the next
+    stage (temporal), held-out rows are the last (leave-one-out), no cold user trains in the target, no cold item trains.
 
     Raises:
         CrossrecError: names the split, what is wrong and the first row, user or item where it is.
@@ -53,8 +53,8 @@ def _no_repeats(corpus: Corpus, split: Split, keys: Ids) -> None:
         if len(found):
             user, item = divmod(int(keys[found[0]]), corpus.n_items)
             raise CrossrecError(
-                f"split {split.name}: {len(found)} held-out rows are also in an earlier stage, first row {found[0]} (user "
-                f"{corpus.users['name'][user]!r}, item {corpus.items['name'][item]!r}): set split.repeats=drop or deduplicate"
+                f"split {split.name}: {len(found)} held-out rows are also in an earlier stage, first row {found[0]} "
+                f"(user {corpus.users['name'][user]!r}, item {corpus.items['name'][item]!r}): set split.repeats=drop"
             )
 
 

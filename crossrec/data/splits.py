@@ -68,7 +68,8 @@ class Splitter(Protocol):
 
 def row_domains(corpus: Corpus) -> Ids:
     """Domain index of every interaction, (n_interactions,)."""
-    return corpus.item_domain[corpus.interactions["item"].to_numpy()]
+    domains: Ids = corpus.item_domain[corpus.interactions["item"].to_numpy()]
+    return domains
 
 
 def drop_repeats(corpus: Corpus, label: Labels) -> Labels:
@@ -135,7 +136,7 @@ class LeaveOneOut:
     def __call__(self, corpus: Corpus) -> Split:
         """Return the split of ``corpus``."""
         if not corpus.ordered:
-            raise CrossrecError("split=leave_one_out needs the order of events, which this source lacks: use split=ratio")
+            raise CrossrecError("split=leave_one_out needs ordered events, which this source lacks: use split=ratio")
         keys = corpus.interactions["user"].to_numpy().astype(np.int64)
         if self.by == "domain":
             keys = keys * len(corpus.domains) + row_domains(corpus)
@@ -200,8 +201,8 @@ class Temporal:
 class Ratio:
     """Random shares of every user's rows in every domain.
 
-    Counts follow RecBole's ``group_by: user``: validation and test get ``floor(n * share)`` rows and train the rest; then
-    test, and after it validation, gets one row where its share is below one row and train has more than one.
+    Counts follow RecBole's ``group_by: user``: validation and test get ``floor(n * share)`` rows and train the
+    rest; then test, and after it validation, gets one row where its share is below one row and train has more than one.
 
     Args:
         train: share of train; the three shares are normalised by their sum.
@@ -267,6 +268,6 @@ class Fixed:
     def __call__(self, corpus: Corpus) -> Split:
         """Return the split of ``corpus``."""
         if corpus.fixed is None:
-            raise CrossrecError("split=fixed needs a source that ships its split, and this one does not: choose another split")
+            raise CrossrecError("split=fixed needs a source that ships its split, which this one does not: use another")
         label = _finish(corpus, corpus.fixed.astype(np.int8), self.repeats)
         return Split(label, corpus.ordered, "fixed", Claims(repeats=self.repeats == "keep"))
