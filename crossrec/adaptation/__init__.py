@@ -1,0 +1,1 @@
+"""Losses that measure how far apart the domains' representations are."""

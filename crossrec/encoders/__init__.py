@@ -1,0 +1,1 @@
+"""Towers: items and users to one space of vectors."""

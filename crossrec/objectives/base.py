@@ -1,0 +1,84 @@
+"""What a recommendation loss is, whatever form its batches have."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from crossrec.errors import CrossrecError
+
+
+class Objective(nn.Module):
+    """A loss on scores; a subclass implements the call forms it has.
+
+    Attributes:
+        batch: the form of its batches where user vectors are looked up by id: ``pointwise`` calls :meth:`labelled`,
+            ``pairwise`` calls :meth:`sampled` or :meth:`catalogue`. Sequence batches always take the latter two.
+        n_negatives: negatives drawn for each positive, or for each domain where ``shared``.
+        shared: the negatives are drawn once for each domain and shared by the batch's rows.
+        full: wants the scores of the positive's whole domain (:meth:`catalogue`) and no negatives.
+    """
+
+    batch: Literal["pointwise", "pairwise"] = "pairwise"
+    n_negatives: int = 0
+    shared: bool = False
+    full: bool = False
+
+    def labelled(self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """Mean loss of labelled pairs.
+
+        Args:
+            logits: (m,) scores.
+            labels: (m,) 1 for an observed pair, 0 for a sampled one.
+            weight: (m,) weight of each row in the mean; None is 1 each.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss of labelled pairs")
+
+    def sampled(
+        self,
+        positive: Tensor,
+        negative: Tensor,
+        *,
+        mask: Tensor | None = None,
+        catalogue_size: Tensor | int | None = None,
+        weight: Tensor | None = None,
+    ) -> Tensor:
+        """Mean loss of positives against sampled negatives.
+
+        Args:
+            positive: (m,) scores of the positives.
+            negative: (m, n) scores of the negatives.
+            mask: (m, n) bool, True where the negative is valid; None when all are.
+            catalogue_size: number of items of the positive's domain, one for all rows or (m,).
+            weight: (m,) weight of each row in the mean; None is 1 each.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss of sampled negatives")
+
+    def catalogue(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of each row (m,) against a whole catalogue.
+
+        Args:
+            logits: (m, c) scores of all items of a domain.
+            target: (m,) position of the positive among them.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss over a whole catalogue")
+
+
+def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
+    """Return sum(w * l) / sum(w) of ``losses`` (m,); zero, tied to the graph, when the weights sum to zero."""
+    if weight is None:
+        return losses.mean() if losses.numel() else losses.sum()
+    weight = weight.to(losses.dtype)
+    mass = weight.sum()
+    return (losses * weight).sum() / mass.where(mass > 0, 1.0)
+
+
+def at_least(name: str, value: float, least: float, *, strictly: bool = False) -> None:
+    """Refuse an option's value below its least.
+
+    Raises:
+        CrossrecError: names the option and what it may be.
+    """
+    if value < least or (strictly and value == least):
+        raise CrossrecError(f"objective.{name}={value} must be {'more than' if strictly else 'at least'} {least:g}")
