@@ -14,8 +14,9 @@ def check(corpus: Corpus, split: Split) -> None:
     """Raise unless ``split`` is free of leakage.
 
     Always: one label in -1..2 per interaction, a training row and a held-out row exist, and no held-out (user, item) is
-    in an earlier stage (unless the split keeps repeats). By the split's claims: no row of a stage is as late as the next
-    stage (temporal), held-out rows are the last (leave-one-out), no cold user trains in the target, no cold item trains.
+    in an earlier stage (unless the split keeps repeats). By the split's claims: no row of a stage is as late as the
+    next stage (temporal), held-out rows are the last (leave-one-out), no cold user trains in the target and no cold
+    item trains.
 
     Raises:
         CrossrecError: names the split, what is wrong and the first row, user or item where it is.
