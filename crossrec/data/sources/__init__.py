@@ -1,0 +1,1 @@
+"""Readers of real and synthetic data sets, one file a format."""

@@ -1,0 +1,98 @@
+"""What a source is: raw files of one data set to domains of named users, items and interactions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from crossrec.data.schema import RawDomain
+
+RAW_INTERACTIONS = {"user": pl.String, "item": pl.String, "rating": pl.Float32, "time": pl.Int64}
+"""Columns of :attr:`RawDomain.interactions`, in this order."""
+
+EXTRAS = {"split": pl.Int8, "order": pl.Int64}
+"""Columns an interaction frame may have besides; see :class:`RawSource`."""
+
+
+@dataclass(frozen=True)
+class RawSource:
+    """Everything a source read.
+
+    Args:
+        domains: one entry a domain. ``interactions`` may have two more columns: ``split: i8`` (0 train, 1 valid,
+            2 test, -1 unused) where the data set ships its own split, and ``order: i64``, which orders a
+            user's events of equal time in different domains.
+        dropped: rows that were left out while reading, counted by reason.
+    """
+
+    domains: list[RawDomain]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+class Source(ABC):
+    """Reads one data set.
+
+    An explicit rating keeps its value; an event without one has rating 1. ``title`` is an item's name and ``text`` what
+    a language model should read about it: the title again where nothing more is known.
+
+    Attributes:
+        name: short name, used for the prepared corpus' folder.
+        licence: terms of use, where the data come from, what to cite.
+        timed: whether ``time`` is an instant in seconds that can be compared between users and domains.
+        ordered: whether ``time`` orders the events of one user.
+    """
+
+    name: str
+    licence: str
+    timed: bool = True
+    ordered: bool = True
+
+    @abstractmethod
+    def files(self) -> list[Path]:
+        """Return the raw files :meth:`read` reads, fetching first what has to be fetched.
+
+        Raises:
+            CrossrecError: a file is missing and cannot be fetched.
+        """
+
+    @abstractmethod
+    def read(self) -> RawSource:
+        """Read all domains.
+
+        Raises:
+            CrossrecError: a file is missing, damaged or not of the format; the message names file and line.
+        """
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Return the JSON values which, with the files' bytes, define what is read (no paths)."""
+
+
+def raw_domain(name: str, interactions: pl.DataFrame, items: pl.DataFrame | None = None) -> RawDomain:
+    """Bring a domain's frames to the columns and types of :class:`RawDomain`.
+
+    Args:
+        name: the domain's name.
+        interactions: columns ``user, item`` and any of ``rating`` (default 1), ``time`` (default 0),
+            ``split``, ``order``.
+        items: columns ``item`` and any of ``title, text, image, audio, entity``; the first row of an item counts.
+            Without ``text`` the title is the text. Empty strings become null.
+    """
+    defaults = {"rating": pl.lit(1.0), "time": pl.lit(0)}
+    filled = interactions.with_columns([v.alias(k) for k, v in defaults.items() if k not in interactions.columns])
+    columns = [pl.col(k).cast(v) for k, v in RAW_INTERACTIONS.items()]
+    columns += [pl.col(k).cast(v) for k, v in EXTRAS.items() if k in interactions.columns]
+    if items is None:
+        items = pl.DataFrame(schema={"item": pl.String})
+    others = [c for c in ("title", "text", "image", "audio", "entity") if c in items.columns]
+    items = items.select("item", *others).cast(pl.String).unique("item", keep="first", maintain_order=True)
+    clean = pl.col(others).str.strip_chars()
+    items = items.with_columns(pl.when(clean == "").then(None).otherwise(clean).name.keep()) if others else items
+    if "title" in others and "text" not in others:
+        items = items.with_columns(text=pl.col("title"))
+    return RawDomain(name, filled.select(columns), items)
