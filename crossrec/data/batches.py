@@ -21,7 +21,9 @@ class Batch:
     def to(self: B, device: torch.device | str, **kwargs: Any) -> B:
         """Return the batch with all its tensors on ``device``."""
         moved = {
-            f.name: value.to(device, **kwargs) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)
+            f.name: value.to(device, **kwargs)
+            for f in fields(self)
+            if isinstance(value := getattr(self, f.name), Tensor)
         }
         return replace(self, **moved)
 

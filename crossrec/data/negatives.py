@@ -32,9 +32,10 @@ class Negatives:
         users: (p,) user of each positive row.
         items: (p,) item of each positive row.
         weights: (n_items,) whole numbers of at least 1.
+        warn: tell of users who have everything.
     """
 
-    def __init__(self, corpus: Corpus, users: Ids, items: Ids, weights: Ids) -> None:
+    def __init__(self, corpus: Corpus, users: Ids, items: Ids, weights: Ids, warn: bool = True) -> None:
         self.domains = corpus.domains
         n_domains = len(corpus.domains)
         keys = np.unique(users * corpus.n_items + items)
@@ -60,7 +61,7 @@ class Negatives:
         self._unit = bool((weights == 1).all())
         full = taken[offsets[1:]] - taken[offsets[:-1]] == np.tile(mass, corpus.n_users)
         full &= np.tile(mass, corpus.n_users) > 0
-        if full.any():
+        if warn and full.any():
             user, index = divmod(int(np.flatnonzero(full)[0]), n_domains)
             warnings.warn(
                 f"{int(full.sum())} users have every item of a domain (first {corpus.users['name'][user]!r} in "
@@ -72,6 +73,11 @@ class Negatives:
         """Mass (b,) that the users' positives leave free in the domains; the number of items under uniform weights."""
         groups = users * len(self.domains) + domains
         return self._mass[domains] - (self._taken[self._offsets[groups + 1]] - self._taken[self._offsets[groups]])
+
+    def weights_of(self, domain: int) -> Tensor:
+        """Weights (n,) of the items of a domain."""
+        d = self.domains[domain]
+        return self._weights[d.start : d.stop]
 
     def sample(self, users: Tensor, domains: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Draw ``n`` negatives for every row, independently.
@@ -121,7 +127,7 @@ class Negatives:
         if not domain.n_items or not n:
             return torch.full((n,), PAD)
         if not self._unit:
-            weights = self._weights[domain.start : domain.stop].to(torch.float64)
+            weights = self.weights_of(index).to(torch.float64)
             return domain.start + torch.multinomial(weights, n, domain.n_items < n, generator=generator)
         if domain.n_items < n:
             return domain.start + torch.randint(domain.n_items, (n,), generator=generator)
@@ -139,18 +145,19 @@ class UniformNegatives(Negatives):
         corpus: gives the domains.
         users: (p,) user of each positive row.
         items: (p,) item of each positive row.
+        warn: tell of users who have everything.
     """
 
-    def __init__(self, corpus: Corpus, users: Ids, items: Ids) -> None:
-        super().__init__(corpus, users, items, np.ones(corpus.n_items, dtype=np.int64))
+    def __init__(self, corpus: Corpus, users: Ids, items: Ids, warn: bool = True) -> None:
+        super().__init__(corpus, users, items, np.ones(corpus.n_items, dtype=np.int64), warn)
 
 
 class PopularityNegatives(Negatives):
     """Items in proportion to their number of positive rows to a power, among those the user has no positive row with.
 
     Source of the power 3/4: Mikolov et al., "Distributed representations of words and phrases and their
-    compositionality", NeurIPS 2013, section 2.2. Weights are rounded to multiples of 2^-30 of the domain's mass; an item
-    without a positive row keeps one such unit, so that there is always something to draw.
+    compositionality", NeurIPS 2013, section 2.2. Weights are rounded to multiples of 2^-30 of the domain's mass; an
+    item without a positive row keeps one such unit, so that there is always something to draw.
 
     Args:
         corpus: gives the domains.
@@ -158,12 +165,21 @@ class PopularityNegatives(Negatives):
         items: (p,) item of each positive row.
         power: exponent of the count.
         counts: (n_items,) popularity to use; by default the number of rows in ``items``.
+        warn: tell of users who have everything.
     """
 
-    def __init__(self, corpus: Corpus, users: Ids, items: Ids, power: float = 0.75, counts: Ids | None = None) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        users: Ids,
+        items: Ids,
+        power: float = 0.75,
+        counts: Ids | None = None,
+        warn: bool = True,
+    ) -> None:
         if counts is None:
             counts = np.bincount(items, minlength=corpus.n_items)
         raw = np.where(counts > 0, np.maximum(counts, 1).astype(np.float64) ** power, 0.0)
         totals = np.array([raw[d.start : d.stop].sum() for d in corpus.domains])
         share = raw / np.maximum(np.repeat(totals, [d.n_items for d in corpus.domains]), 1e-300)
-        super().__init__(corpus, users, items, np.maximum(np.round(share * MASS), 1).astype(np.int64))
+        super().__init__(corpus, users, items, np.maximum(np.round(share * MASS), 1).astype(np.int64), warn)

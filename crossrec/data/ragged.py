@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -57,3 +59,37 @@ def pad(values: Tensor, starts: Tensor, lengths: Tensor) -> Tensor:
     if not index.shape[1]:
         return index
     return values[index].masked_fill(~mask, PAD)
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """A list of ids for each of n rows.
+
+    Args:
+        values: (m,) flat ids.
+        starts: (n,) first position of each row's list.
+        lengths: (n,) its length.
+    """
+
+    values: Tensor
+    starts: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def between(cls, values: Ids, starts: Ids, stops: Ids) -> Ragged:
+        """Build from the positions ``starts..stops`` (n,) of each list in ``values``."""
+        return cls(torch.from_numpy(values), torch.from_numpy(starts), torch.from_numpy(stops - starts))
+
+    @classmethod
+    def of_keys(cls, keys: Ids, owners: Ids, base: int) -> Ragged:
+        """Build from sorted ``owner * base + id`` keys, one list for each of ``owners`` (n,)."""
+        starts, stops = np.searchsorted(keys, owners * base), np.searchsorted(keys, (owners + 1) * base)
+        return cls.between(keys % base, starts.astype(np.int64), stops.astype(np.int64))
+
+    def take(self, index: Tensor) -> Ragged:
+        """Lists of the rows ``index``."""
+        return Ragged(self.values, self.starts[index], self.lengths[index])
+
+    def padded(self) -> Tensor:
+        """All lists as one matrix (n, longest), left-aligned and filled with PAD."""
+        return pad(self.values, self.starts, self.lengths)

@@ -81,7 +81,9 @@ class Corpus:
         expected = 0
         for index, domain in enumerate(self.domains):
             if domain.index != index or domain.start != expected or domain.stop < domain.start:
-                raise CrossrecError(f"domain {domain.name!r} is not the contiguous item range that follows its predecessor")
+                raise CrossrecError(
+                    f"domain {domain.name!r} is not the contiguous item range that follows its predecessor"
+                )
             expected = domain.stop
         if expected != self.items.height:
             raise CrossrecError(f"the domains cover {expected} items but the item table has {self.items.height}")

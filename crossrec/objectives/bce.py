@@ -16,7 +16,8 @@ class BCE(Objective):
     forms are this mean: :meth:`sampled` gives what :meth:`labelled` gives on the same pairs written as rows.
 
     Source: He et al., "Neural collaborative filtering", WWW 2017, eq. (7); for sequences Kang and McAuley,
-    "Self-attentive sequential recommendation", ICDM 2018, section III-E. Deviation: the latter sums where this is a mean over pairs.
+    "Self-attentive sequential recommendation", ICDM 2018, section III-E. Deviation: the latter sums
+    where this is a mean over pairs.
 
     Args:
         n_negatives: negatives of each positive.

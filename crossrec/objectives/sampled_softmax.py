@@ -19,8 +19,9 @@ class SampledSoftmax(Objective):
 
     Source: Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic language
     model", IEEE TNN 2008 (here the proposal is uniform); Jean et al., ACL 2015, section 3. Deviation: the positive is
-    always in the bracket, once and uncorrected. The correction is that of uniform sampling: with ``negatives=popularity``
-    set ``correct=false``. Negatives that also leave out the user's other training items estimate the sum without them.
+    always in the bracket, once and uncorrected. The correction is that of uniform sampling: set ``correct=false`` with
+    ``negatives=popularity``. Negatives that also leave out the user's other training items estimate the sum without
+    them.
 
     Args:
         n_negatives: sampled items: of each domain when ``shared``, of each positive otherwise.

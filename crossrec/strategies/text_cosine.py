@@ -1,0 +1,55 @@
+"""Training-free baseline: recommend what reads like the history."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from crossrec.data.batches import PAD, QueryBatch
+from crossrec.encoders.text import TextEncoder
+from crossrec.errors import CrossrecError
+from crossrec.strategies.base import Strategy
+
+
+class TextCosine(Strategy):
+    """Score item j for user i by cos(mean of the unit text features of the history, text features of j).
+
+    The features are those of the text item encoder before its adapter, so its whitening counts and nothing is trained.
+    An item without text has the zero vector.
+
+    Raises:
+        CrossrecError: the item encoder is not a text encoder.
+    """
+
+    trains = False
+    uses_history = True
+
+    def prepare(self, counts: Tensor) -> None:
+        """Check the item encoder; ``counts`` (n_items,) of training rows have no place in a cosine."""
+        if not isinstance(self.item_encoder, TextEncoder):
+            raise CrossrecError("strategy=text_cosine compares texts: choose item_encoder=text")
+
+    def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
+        """Mean unit feature (q, w) of the histories (q, l); zero where a history is empty."""
+        mask = (history != PAD).unsqueeze(-1)
+        return (self._features(history.clamp_min(0)) * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+    def catalogue(self, domain: int) -> Tensor:
+        """Unit features (n_items, w) of a domain's items."""
+        d = self.domains[domain]
+        return F.normalize(self._encoder.features[d.start : d.stop], dim=-1)
+
+    def score(self, batch: QueryBatch) -> Tensor:
+        """Cosines (q, n_items)."""
+        if batch.domain not in self._catalogue:
+            self._catalogue[batch.domain] = self.catalogue(batch.domain)
+        users = F.normalize(self.encode_users(batch.users, batch.history), dim=-1)
+        return users @ self._catalogue[batch.domain].T
+
+    @property
+    def _encoder(self) -> TextEncoder:
+        assert isinstance(self.item_encoder, TextEncoder)
+        return self.item_encoder
+
+    def _features(self, items: Tensor) -> Tensor:
+        return F.normalize(self._encoder.features[items], dim=-1)
