@@ -106,7 +106,8 @@ class FeatureCache:
                 blocks = []
                 for first in range(0, len(rows), self.batch_size):
                     batch = texts[rows[first : first + self.batch_size]].tolist()
-                    blocks.append(encoder.encode(batch).numpy().astype(np.float16))
+                    with np.errstate(over="ignore"):  # what overflows is refused when saved
+                        blocks.append(encoder.encode(batch).numpy().astype(np.float16))
                     bar.advance(task, len(batch))
                 _save_shard(folder, wanted[rows], np.concatenate(blocks), encoder)
 

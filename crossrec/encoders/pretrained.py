@@ -72,13 +72,19 @@ class PretrainedText:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
         folder = str(self.folder)
+        bar = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # ours counts texts
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+            model = AutoModel.from_pretrained(folder, use_safetensors=True).float()
         except (OSError, ValueError, ImportError) as error:
             raise CrossrecError(f"cannot load the text model {self.model!r} from {folder}: {error}") from error
+        finally:
+            if bar:
+                logging.enable_progress_bar()
         longest = getattr(model.config, "max_position_embeddings", None)
         if longest is not None and self.max_length > longest:
             raise CrossrecError(

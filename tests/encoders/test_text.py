@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from crossrec.encoders.text import TextEncoder, item_texts
+from crossrec.errors import CrossrecError
+
+TITLES = ["alpha", "beta", None, "delta", "  ", "zeta eta", "theta", "iota"]
+BODIES = ["long alpha", None, "only text", None, None, "q", "r", "s"]
+
+
+@pytest.fixture
+def make(make_corpus, tiny_model, tmp_path):
+    def build(seed=0, corpus=None, **options):
+        torch.manual_seed(seed)
+        corpus = corpus or make_corpus(8, title=TITLES, text=BODIES)
+        return TextEncoder(corpus, dim=4, cache_dir=tmp_path, **{"model": str(tiny_model), **options})
+
+    return build
+
+
+def test_texts_fall_back_and_missing_stays_missing(make_corpus):
+    corpus = make_corpus(8, title=TITLES, text=BODIES)
+    titles = item_texts(corpus, ["title"]).to_list()
+    assert titles == ["alpha", "beta", "only text", "delta", None, "zeta eta", "theta", "iota"]
+    assert item_texts(corpus, ["text"])[:5].to_list() == ["long alpha", "beta", "only text", "delta", None]
+    assert item_texts(corpus, ["title", "text"])[0] == "alpha long alpha"
+    assert item_texts(make_corpus(8, title=TITLES), ["text"])[0] == "alpha"
+
+
+def test_item_without_text_has_the_missing_vector_and_only_it(make):
+    encoder = make()
+    assert encoder.has_text.tolist() == [True] * 4 + [False] + [True] * 3
+    encoder.missing.data.fill_(3.0)
+    vectors = encoder(torch.arange(8))
+    assert vectors[4].tolist() == [3.0] * 4 and (vectors[:4] != 3.0).all()
+    vectors[[0, 4]].sum().backward()
+    assert encoder.missing.grad.tolist() == [1.0] * 4
+
+
+def test_few_ids_and_many_give_the_same_vectors_in_any_shape(make):
+    encoder = make(adapter="mlp", whitening="centre").eval()
+    every = encoder(torch.arange(8))
+    many = torch.randint(0, 8, (5, 7), generator=torch.Generator().manual_seed(0))
+    assert encoder(many).shape == (5, 7, 4) and torch.allclose(encoder(many), every[many], atol=1e-6)
+    assert torch.allclose(encoder(torch.tensor([[3], [1]])), every[[3, 1]].unsqueeze(1), atol=1e-6)
+
+
+def test_whitening_is_fitted_on_training_items_with_text_only(make):
+    flags = torch.tensor([True, True, True, True, True, False, False, False])
+    encoder = make(whitening="centre", train_items=flags)
+    assert encoder.features[:4].mean(0).abs().max() < 1e-5 and encoder.features[5:].mean(0).abs().max() > 1e-2
+    assert encoder.features[:4].square().mean().item() == pytest.approx(1.0, rel=1e-4)
+    raw = encoder._raw[:4].float()
+    assert torch.allclose(encoder.whitening.mean, raw.mean(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("whitening", ["none", "centre", "zca", "pca"])
+def test_vectors_start_with_length_about_one(make_corpus, make, whitening):
+    words = [a + " " + b for a in "abcdefgh" for b in "ijklmnop"]
+    encoder = make(corpus=make_corpus(64, title=words), whitening=whitening)
+    assert 0.4 < encoder(torch.arange(64)).square().sum(1).mean().sqrt() < 2.0
+
+
+def test_checkpoint_has_statistics_but_no_features_and_loading_applies_them(make):
+    encoder = make(whitening="pca", whitening_dim=3, train_items=torch.arange(8) < 6)
+    state = encoder.state_dict()
+    assert "features" not in state and {"whitening.mean", "whitening.matrix", "scale", "missing"} <= set(state)
+    other = make(seed=1, whitening="pca", whitening_dim=3)
+    items = torch.arange(8)
+    assert not torch.allclose(other.features, encoder.features, atol=1e-3)
+    other.load_state_dict(state)
+    assert torch.equal(other.features, encoder.features) and torch.equal(other(items), encoder(items))
+
+
+def test_loading_a_whole_model_applies_the_statistics_too(make):
+    encoder, other = make(whitening="centre", train_items=torch.arange(8) < 3), make(seed=1, whitening="centre")
+    torch.nn.ModuleDict({"item": other}).load_state_dict(torch.nn.ModuleDict({"item": encoder}).state_dict())
+    assert torch.equal(other.features, encoder.features)
+
+
+def test_training_moves_the_adapter_only(make):
+    encoder = make(whitening="zca", dropout=0.1)
+    assert {n for n, _ in encoder.named_parameters()} == {"missing", "adapter.1.weight", "adapter.1.bias"}
+    encoder(torch.arange(8)).square().sum().backward()
+    assert all(p.grad.abs().sum() > 0 for n, p in encoder.named_parameters() if n != "missing")
+
+
+def test_mistakes_are_told(make_corpus, make):
+    with pytest.raises(CrossrecError, match="item_encoder=id"):
+        make(corpus=make_corpus(8))
+    with pytest.raises(CrossrecError, match="item_encoder=id"):
+        make(corpus=make_corpus(2, title=[None, " "]))
+    with pytest.raises(CrossrecError, match="title, text or both"):
+        make(fields=["summary"])
+    with pytest.raises(CrossrecError, match="linear or mlp"):
+        make(adapter="moe")
+    with pytest.raises(CrossrecError, match="no training item"):
+        make(train_items=torch.arange(8) == 4)
