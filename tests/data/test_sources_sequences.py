@@ -38,10 +38,9 @@ def kitchen(tmp_path):
         "train_A": "1\t0,1\n",
         "train_B": "1\t2\n",
         "train_overlap": "1\t2,0,2\n2\t1,2\n",
-        "valid": "",
+        "valid": "7\t0,2,1\n",
         "test": "1\t1,2\n",
     }
-    texts["valid"] = "7\t0,2,1\n"
     for name, text in texts.items():
         (tmp_path / f"{name}.txt").write_text(text)
     return tmp_path

@@ -1,4 +1,5 @@
 import numpy as np
+import polars as pl
 import pytest
 
 from crossrec.data.sources.synthetic import Synthetic
@@ -62,13 +63,7 @@ def test_overlap_sizes_and_distinct_ordered_events(overlap):
     for d, n in ((a, 80), (b, 90)):
         assert d.items.height == n
         assert not d.interactions.select("user", "item").is_duplicated().any()
-        assert (
-            d.interactions.group_by("user", maintain_order=True)
-            .agg("time")["time"]
-            .list.eval((__import__("polars").element().diff() >= 0).all())
-            .list.first()
-            .all()
-        )
+        assert d.interactions.select((pl.col("time").diff().over("user").fill_null(0) >= 0).all()).item()
         lengths = d.interactions["user"].value_counts()["count"]
         assert lengths.min() >= 10 and lengths.max() <= 30
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from crossrec.data.sources.base import RawSource, Source, raw_domain
 from crossrec.data.sources.food_kitchen import item_table
-from crossrec.data.sources.reading import existing, find, first_failure, read_bytes, read_lines
+from crossrec.data.sources.reading import find, first_failure, read_bytes, read_lines
 from crossrec.data.sources.sequences import explode
 from crossrec.errors import CrossrecError
 
@@ -28,7 +28,8 @@ class ABXI(Source):
         root: folder with ``afk_50_preprocessed.txt``, ``map_item_50.txt`` and ``map_user_50.txt`` (another pair and
             length by ``prefix`` and ``length``), plain or compressed.
         domains: names of the two domains, A first.
-        titles: a table with columns ``item_index, asin, domain, title`` that names items by ASIN; None for no titles.
+        titles: a table with columns ``item_index, asin, domain, title`` that names items by ASIN (plain or
+            compressed); None for no titles.
         prefix: of the sequence file's name.
         length: the number in the files' names: events kept of a user.
     """
@@ -57,7 +58,10 @@ class ABXI(Source):
             f"map_item_{self.length}.txt",
             f"map_user_{self.length}.txt",
         )
-        return [*(find(self.root, n) for n in names), *([existing(self.titles)] if self.titles else [])]
+        return [
+            *(find(self.root, n) for n in names),
+            *([find(self.titles.parent, self.titles.name)] if self.titles else []),
+        ]
 
     def options(self) -> dict[str, Any]:
         """Return the domains' names and whether there are titles."""

@@ -37,7 +37,7 @@ def fetch(url: str, folder: Path, known_hash: str | None, timeout: float = 10.0)
     name = url.rsplit("/", 1)[-1]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        loader = pooch.HTTPDownloader(timeout=timeout, progressbar=False)
+        loader = pooch.HTTPDownloader(timeout=timeout, progressbar=sys.stderr.isatty())
         return Path(pooch.retrieve(url, known_hash, fname=name, path=folder, downloader=loader))
     except (requests.RequestException, OSError, ValueError) as error:
         reason = str(error).split("\n")[0][:200]

@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from crossrec.data.schema import RawDomain
 from crossrec.data.sources.base import RawSource, Source, raw_domain
 from crossrec.data.sources.reading import find, first_failure, read_lines
 from crossrec.data.sources.sequences import explode
@@ -49,7 +50,7 @@ class P5(Source):
         return RawSource([_domain(d, *pair) for d, *pair in zip(self.domains, files[::2], files[1::2])])
 
 
-def _domain(name: str, sequences: Path, phrases: Path) -> Any:
+def _domain(name: str, sequences: Path, phrases: Path) -> RawDomain:
     lines = read_lines(sequences)
     first_failure(lines, pl.col("line").str.contains(r"^\S+( +\S+)+ *$"), sequences, "reviewerID ASIN ASIN ...")
     words = pl.col("line").str.extract_all(r"\S+")
