@@ -24,8 +24,8 @@ class FoodKitchen(Source):
     dropped, and the upstream split is not used: hold out each user's last items instead. ``time`` is the event's
     position in the user's mixed sequence, so the order of events holds across both domains.
 
-    Source: LLMCDSR, "Bridge the Domains: Large Language Models Enhanced Cross-domain Sequential Recommendation"
-        (TOIS 2025).
+    Source: "LLMCDSR: Enhancing Cross-Domain Sequential Recommendation with Large Language Models"
+    (TOIS 2025).
 
     Args:
         root: folder with ``items.tsv`` and ``train_A.txt, train_B.txt, train_overlap.txt, valid.txt, test.txt``,
