@@ -66,7 +66,8 @@ class Candidates:
             result[many] = self._free.at(users[many], domains[many], points)
         rest = torch.nonzero(~many).squeeze(1)
         step = max(CELLS // max(self._corpus.domains[domain].n_items, 1), 1)
-        for part in rest.split(step) if len(rest) else ():
+        for start in range(0, len(rest), step):
+            part = rest[start : start + step]
             result[part] = self._race(users[part], domain, n, generator)
         return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -59,6 +60,11 @@ class Sampler(ABC):
         """Number of batches of an epoch."""
         return self.sizes(rows, batch_size)[1]
 
+    def smallest(self, rows: Rows, batch_size: int) -> int:
+        """Lower bound of the number of rows of a batch."""
+        sizes, n_batches = self.sizes(rows, batch_size)
+        return sum(size // n_batches for size in sizes.values())
+
     def plan(self, rows: Rows, batch_size: int, seed: int, epoch: int) -> Plan:
         """Return the batches of ``epoch``.
 
@@ -84,9 +90,10 @@ class Proportional(Sampler):
     """Every row once an epoch, in one permutation of all domains together."""
 
     def sizes(self, rows: Rows, batch_size: int) -> tuple[dict[int, int], int]:
-        """Rows an epoch takes from each domain index, and its number of batches."""
-        counts = _counts(rows)
-        return counts, -(-sum(counts.values()) // batch_size)
+        """Rows an epoch takes, of all domains as one, and its number of batches."""
+        if not len(rows.domains):
+            raise CrossrecError("no training row is left (a sequence needs two events of a user): filter or split less")
+        return {0: len(rows.domains)}, -(-len(rows.domains) // batch_size)
 
     def plan(self, rows: Rows, batch_size: int, seed: int, epoch: int) -> Plan:
         """Return the batches of ``epoch``; see :meth:`Sampler.plan`."""
@@ -101,14 +108,27 @@ class Proportional(Sampler):
 class Cycle(Sampler):
     """An equal share of each batch for every domain.
 
-    An epoch is the domain with the most rows once; the others go round again, reshuffled each time.
+    With ``epoch=longest`` an epoch is the domain with the most rows once and the others go round again, reshuffled each
+    time; with ``epoch=shortest`` it is the domain with the fewest rows once and the others go on in the next epoch where
+    they stopped in this one.
+
+    Args:
+        epoch: ``longest`` or ``shortest``.
+
+    Raises:
+        CrossrecError: another value.
     """
+
+    def __init__(self, epoch: Literal["longest", "shortest"] = "longest") -> None:
+        if epoch not in ("longest", "shortest"):
+            raise CrossrecError(f"sampler.epoch={epoch!r} must be longest or shortest")
+        self.epoch = epoch
 
     def sizes(self, rows: Rows, batch_size: int) -> tuple[dict[int, int], int]:
         """Rows an epoch takes from each domain index, and its number of batches."""
         counts = _counts(rows)
-        longest = max(counts.values())
-        return dict.fromkeys(counts, longest), -(-longest // max(batch_size // len(counts), 1))
+        size = max(counts.values()) if self.epoch == "longest" else min(counts.values())
+        return dict.fromkeys(counts, size), -(-size // max(batch_size // len(counts), 1))
 
 
 class FixedRatio(Sampler):

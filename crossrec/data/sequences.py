@@ -26,7 +26,7 @@ class Windows:
 
     Attributes:
         users: (w,) user of each window.
-        domains: (w,) domain index of its last event.
+        domains: (w,) domain index of its last target.
         lengths: (w,) its number of inputs.
     """
 
@@ -36,12 +36,15 @@ class Windows:
         position, size = group_positions(users)
         starts = np.flatnonzero((position % length == 0) & (position < size - 1))
         lengths = np.minimum(length, (size - 1 - position)[starts])
+        last = starts + lengths
         if target is not None:
             before = np.r_[0, np.cumsum(target)]
             some = before[starts + lengths + 1] - before[starts + 1] > 0
             starts, lengths = starts[some], lengths[some]
+            latest = np.maximum.accumulate(np.where(target, np.arange(len(target)), -1))
+            last = latest[starts + lengths]
         self.users: Ids = users[starts]
-        self.domains: Ids = domains[starts + lengths]
+        self.domains: Ids = domains[last]
         self.lengths: Ids = lengths
         self._owners, self._starts = torch.from_numpy(self.users), torch.from_numpy(starts)
         self._lengths = torch.from_numpy(lengths)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,21 @@ def row_domains(corpus: Corpus) -> Ids:
     """Domain index of every interaction, (n_interactions,)."""
     domains: Ids = corpus.item_domain[corpus.interactions["item"].to_numpy()]
     return domains
+
+
+def report(corpus: Corpus, split: Split) -> dict[str, Any]:
+    """Rows of every label, users and items of every domain, as plain values."""
+    domains, items, users = row_domains(corpus), corpus.interactions["item"], corpus.interactions["user"]
+    made = {}
+    for d in corpus.domains:
+        here = domains == d.index
+        counts = np.bincount(split.label[here] + 1, minlength=4)
+        made[d.name] = {name: int(n) for name, n in zip(("unused", "train", "valid", "test"), counts)} | {
+            "users": users.filter(here).n_unique(),
+            "items": d.n_items,
+            "train_items": items.filter(here & (split.label == TRAIN)).n_unique(),
+        }
+    return {"name": split.name, "ordered": split.ordered, "domains": made}
 
 
 def drop_repeats(corpus: Corpus, label: Labels) -> Labels:

@@ -1,0 +1,75 @@
+"""The queries of every stage of a run, made once: which users, and which candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor
+
+from crossrec.data.candidates import Candidates, sample_queries
+from crossrec.data.queries import Queries, stage_queries
+from crossrec.data.ragged import Ids
+from crossrec.data.randomness import numpy_generator, torch_generator
+from crossrec.data.schema import Corpus
+from crossrec.data.splits import TEST, VALID, Split
+
+Stage = Literal["valid", "test"]
+STAGES: dict[Stage, int] = {"valid": VALID, "test": TEST}
+
+
+class QueryProtocol:
+    """Make queries on demand and keep them.
+
+    Args:
+        corpus: the corpus.
+        split: its labels.
+        history_domains: indices of the domains histories are made of.
+        history_length: most events of a history; 0 for none.
+        n_candidates: sampled candidates of a query; 0 ranks the whole catalogue.
+        candidate_sampling: distribution of the candidates.
+        counts: (n_items,) training rows of each item.
+        valid_queries: most validation queries of a domain, a random sample of all; None for all.
+        seed: of the sample and the candidates.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        split: Split,
+        history_domains: Sequence[int],
+        history_length: int,
+        *,
+        n_candidates: int,
+        candidate_sampling: Literal["uniform", "popularity"],
+        counts: Ids,
+        valid_queries: int | None,
+        seed: int,
+    ) -> None:
+        self._corpus, self._split, self._domains, self._length = corpus, split, history_domains, history_length
+        self._n, self._valid_queries, self._seed = n_candidates, valid_queries, seed
+        self._drawer = Candidates(corpus, candidate_sampling, counts) if n_candidates else None
+        self._made: dict[tuple[Stage, int], Queries] = {}
+
+    def queries(self, stage: Stage, domain: int) -> Queries:
+        """All queries of a stage in the domain with index ``domain``."""
+        key = (stage, domain)
+        if key not in self._made:
+            made = stage_queries(self._corpus, self._split, STAGES[stage], domain, self._domains, self._length)
+            if stage == "valid":
+                rng = numpy_generator(self._seed, "valid_queries", domain)
+                made = made.take(sample_queries(len(made), self._valid_queries, rng))
+            if self._drawer is not None:
+                generator = torch_generator(self._seed, "candidates", stage, domain)
+                made = made.with_candidates(self._drawer.draw(made.users, domain, self._n, generator))
+            self._made[key] = made
+        return self._made[key]
+
+    def candidates(self, stage: Stage, domains: Sequence[int]) -> dict[str, Tensor]:
+        """Sampled candidates: ``<domain>/users`` (q,) and ``<domain>/candidates`` (q, c); empty under full ranking."""
+        if self._drawer is None:
+            return {}
+        made = {self._corpus.domains[d].name: self.queries(stage, d) for d in domains}
+        return {f"{name}/users": q.users for name, q in made.items()} | {
+            f"{name}/candidates": q.candidates for name, q in made.items()
+        }
