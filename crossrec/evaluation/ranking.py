@@ -140,10 +140,10 @@ def rank(
     ties = torch.ones_like(better)
     n_candidates = torch.full((n_queries,), n_columns, dtype=torch.int64, device=scores.device)
     lists = torch.full((n_queries, k), PAD, dtype=torch.int64, device=scores.device)
-    counts = relevant.shape[1] <= MAX_COUNTED
     for rows, chunk, wanted in _masked_chunks(scores.detach(), relevant, allowed, seen, users):
-        if relevant.shape[1]:
-            better[rows], ties[rows] = (_count if counts else _sort)(chunk, wanted)
+        if slots := wanted.shape[1]:
+            count = _count if slots <= MAX_COUNTED else _sort
+            better[rows, :slots], ties[rows, :slots] = count(chunk, wanted)
         if allowed is not None or (seen is not None and seen.shape[1]):
             n_candidates[rows] = torch.gt(chunk, -torch.inf, out=torch.empty_like(chunk)).sum(1).long()
         if k:
@@ -164,10 +164,11 @@ def distinct(ids: Tensor) -> Tensor:
 
 def _masked_chunks(
     scores: Tensor, relevant: Tensor, allowed: Tensor | None, seen: Tensor | None, users: Tensor | None
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
+) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
     """Copies of some rows with -inf at what is no candidate, and the scores of their relevant items.
 
-    A copy is at least one column wider than the scores: -inf fills the last ones, and PAD points there.
+    A copy is at least one column wider than the scores: -inf fills the last ones, and PAD points there. Queries with
+    as many relevant items come together, so that a few long ones do not make all wait.
     """
     n_queries, n_columns = scores.shape
     width = (n_columns // BLOCK + 1) * BLOCK
@@ -175,17 +176,21 @@ def _masked_chunks(
     exact = torch.float64 if scores.dtype == torch.float64 or n_columns >= 1 << 24 else torch.float32
     buffer = torch.empty((min(step, n_queries), width), dtype=exact, device=scores.device)
     buffer[:, n_columns:] = -torch.inf
+    order = None if relevant.shape[1] < 2 else (relevant != PAD).sum(1).argsort()
     for start in range(0, n_queries, step):
-        rows = slice(start, min(start + step, n_queries))
-        chunk = buffer[: rows.stop - rows.start]
+        stop = min(start + step, n_queries)
+        rows = slice(start, stop) if order is None else order[start:stop]
+        chunk = buffer[: stop - start]
         inner = chunk[:, :n_columns]
         inner.copy_(scores[rows])
         if allowed is not None:
             inner.masked_fill_(~allowed[rows], 0.0)
-        _check_finite(inner, start, users)
+        _check_finite(inner, rows, users)
         if allowed is not None:
             inner.masked_fill_(~allowed[rows], -torch.inf)
-        columns = _pad_to(relevant[rows], n_columns)
+        held = relevant[rows]
+        used = torch.nonzero((held != PAD).any(0)).flatten()[-1:] + 1  # slots after the last one in use cost nothing
+        columns = _pad_to(held[:, : int(used) if len(used) else 0], n_columns)
         wanted = chunk.gather(1, columns)
         if seen is not None and seen.shape[1]:
             chunk.scatter_(1, _pad_to(seen[rows], n_columns), -torch.inf)
@@ -197,16 +202,17 @@ def _pad_to(columns: Tensor, pad: int) -> Tensor:
     return columns.masked_fill(columns == PAD, pad)
 
 
-def _check_finite(scores: Tensor, start: int, users: Tensor | None) -> None:
+def _check_finite(scores: Tensor, rows: slice | Tensor, users: Tensor | None) -> None:
     if bool(torch.isfinite(scores.sum())):  # a sum may overflow, but it never hides a NaN or an infinity
         return
     wrong = ~torch.isfinite(scores)
     if bool(wrong.any()):
         row, column = torch.nonzero(wrong)[0].tolist()
-        who = "" if users is None else f" (user {int(users[start + row])})"
+        query = int(rows[row]) if isinstance(rows, Tensor) else rows.start + row
+        who = "" if users is None else f" (user {int(users[query])})"
         raise CrossrecError(
-            f"scores must be finite, but {int(wrong.sum())} are NaN or infinite in {int(wrong.any(1).sum())} of the"
-            f" {len(scores)} queries from {start} on, first in query {start + row}{who} at column {column}:"
+            f"scores must be finite, but {int(wrong.sum())} of {wrong.numel()} are NaN or infinite, in"
+            f" {int(wrong.any(1).sum())} of {len(scores)} queries, e.g. in query {query}{who} at column {column}:"
             " lower the learning rate or check the loss"
         )
 

@@ -125,13 +125,15 @@ def test_top_k_of_ties_lists_distinct_columns_with_the_best_scores():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_a_score_that_is_not_finite_is_an_error_that_names_the_query(value, monkeypatch):
-    monkeypatch.setitem(ranking.CHUNK, "cpu", 256)
+    monkeypatch.setitem(ranking.CHUNK, "cpu", 3 * 64)
     scores = torch.zeros(8, 20)
     scores[5, 3] = value
-    with pytest.raises(CrossrecError, match=r"1 are NaN or infinite in 1 .* query 5 .*column 3"):
+    with pytest.raises(CrossrecError, match=r"1 of 60 are NaN or infinite, in 1 of 3 .* query 5 at column 3"):
         rank_relevant(scores, torch.zeros(8, 1, dtype=torch.long))
+    several = torch.arange(24).reshape(8, 3).fmod(20)
+    several[5:, 1:] = PAD  # ranked in another order
     with pytest.raises(CrossrecError, match=r"query 5 \(user 105\)"):
-        rank(scores, torch.zeros(8, 1, dtype=torch.long), users=torch.arange(100, 108))
+        rank(scores, several, users=torch.arange(100, 108))
     allowed = torch.ones_like(scores, dtype=torch.bool)
     allowed[5, 3] = False
     assert rank_relevant(scores, torch.zeros(8, 1, dtype=torch.long), allowed).ties[5, 0] == 19
