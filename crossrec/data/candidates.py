@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -16,15 +17,16 @@ from crossrec.data.schema import Corpus
 from crossrec.errors import CrossrecError
 
 CELLS = 2**23
-"""Most keys drawn at once when whole catalogues take part."""
+"""Most random numbers drawn at once."""
 
 
 class Candidates:
     """Draw distinct candidates.
 
-    Uniform candidates of a user with many free items are drawn with repeated draws replaced until all are distinct.
-    Otherwise every free item draws an exponential of rate its weight and the first n win: weighted sampling without
-    replacement (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", Information Processing Letters
+    Items are drawn one after another in proportion to their weights, and those already drawn are passed over. The first
+    ``2n`` draws of all users are made at once; who has fewer than ``n`` distinct items by then gets the rest at once too:
+    every remaining free item draws an exponential of rate its weight and the first ones win, which is the same
+    distribution (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", Information Processing Letters
     2006).
 
     Args:
@@ -46,7 +48,6 @@ class Candidates:
             self._free = PopularityNegatives(corpus, users, items, counts=counts, warn=False)
         else:
             raise CrossrecError(f"evaluation.candidate_sampling is {sampling!r}: choose uniform or popularity")
-        self._uniform = sampling == "uniform"
         self._corpus = corpus
         self._owned = Behaviour(corpus, range(len(corpus.domains)), 1)
 
@@ -57,48 +58,47 @@ class Candidates:
             (q, n) distinct global item ids in each row; PAD where the user has fewer than ``n`` free items.
         """
         result = torch.full((len(users), n), PAD)
-        domains = torch.full_like(users, domain)
-        many = torch.zeros(len(users), dtype=torch.bool)
-        if self._uniform:
-            free = self._free.free(users, domains)
-            many = free >= 2 * n
-            points = _distinct(free[many], n, generator)
-            result[many] = self._free.at(users[many], domains[many], points)
-        rest = torch.nonzero(~many).squeeze(1)
-        step = max(CELLS // max(self._corpus.domains[domain].n_items, 1), 1)
-        for start in range(0, len(rest), step):
-            part = rest[start : start + step]
-            result[part] = self._race(users[part], domain, n, generator)
+        for part in _chunks(len(users), 2 * n):
+            result[part] = self._first(users[part], domain, n, generator)
+        short = torch.nonzero((result == PAD).any(dim=1)).squeeze(1)
+        for part in _chunks(len(short), self._corpus.domains[domain].n_items):
+            result[short[part]] = self._race(users[short[part]], domain, result[short[part]], generator)
         return result
 
-    def _race(self, users: Tensor, domain: int, n: int, generator: torch.Generator) -> Tensor:
-        d = self._corpus.domains[domain]
-        clocks = torch.empty(len(users), d.n_items, dtype=torch.float64).exponential_(generator=generator)
-        clocks /= self._free.weights_of(domain)
-        owned = self._owned.items(users, domain)
-        rows, columns = torch.nonzero(owned != PAD, as_tuple=True)
-        clocks[rows, owned[rows, columns] - d.start] = torch.inf
-        first, items = clocks.topk(min(n, d.n_items), dim=1, largest=False)
-        chosen = torch.full((len(users), n), PAD)
-        chosen[:, : items.shape[1]] = (items + d.start).masked_fill(torch.isinf(first), PAD)
-        return chosen
-
-
-def _distinct(limits: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Distinct whole numbers (q, n) below ``limits`` (q,), uniform over the subsets of that size."""
-    points = (torch.rand(len(limits), n, generator=generator, dtype=torch.float64) * limits.unsqueeze(1)).long()
-    rows = torch.arange(len(limits))
-    while len(rows):
-        ordered, _ = points[rows].sort(dim=1)
+    def _first(self, users: Tensor, domain: int, n: int, generator: torch.Generator) -> Tensor:
+        """First ``n`` distinct items (q, n) of ``2n`` draws, then PAD."""
+        domains = torch.full_like(users, domain)
+        draws = self._free.sample(users, domains, 2 * n, generator)
+        ordered, place = draws.sort(dim=1, stable=True)
         again = torch.zeros_like(ordered, dtype=torch.bool)
         again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-        repeated = again.any(dim=1)
-        rows, ordered, again = rows[repeated], ordered[repeated], again[repeated]
-        high = limits[rows].unsqueeze(1).expand_as(again)[again]
-        ordered[again] = (torch.rand(len(high), generator=generator, dtype=torch.float64) * high).long()
-        points[rows] = ordered
-    shuffle = torch.rand(points.shape, generator=generator).argsort(dim=1)
-    return points.gather(1, shuffle)
+        fresh = ~torch.empty_like(again).scatter_(1, place, again)
+        fresh &= self._free.free(users, domains).unsqueeze(1) > 0
+        column = fresh.cumsum(dim=1) - 1
+        rows, columns = torch.nonzero(fresh & (column < n), as_tuple=True)
+        chosen = torch.full((len(users), n), PAD)
+        chosen[rows, column[rows, columns]] = draws[rows, columns]
+        return chosen
+
+    def _race(self, users: Tensor, domain: int, chosen: Tensor, generator: torch.Generator) -> Tensor:
+        """Fill the PAD of ``chosen`` (q, n) with further free items while there are any."""
+        d, n = self._corpus.domains[domain], chosen.shape[1]
+        clocks = torch.empty(len(users), d.n_items, dtype=torch.float64).exponential_(generator=generator)
+        clocks /= self._free.weights_of(domain)
+        for taken in (self._owned.items(users, domain), chosen):
+            rows, columns = torch.nonzero(taken != PAD, as_tuple=True)
+            clocks[rows, taken[rows, columns] - d.start] = torch.inf
+        first, items = clocks.topk(min(n, d.n_items), dim=1, largest=False)
+        more = torch.full_like(chosen, PAD)
+        more[:, : items.shape[1]] = (items + d.start).masked_fill(torch.isinf(first), PAD)
+        have = (chosen != PAD).sum(dim=1, keepdim=True)
+        column = torch.arange(n) - have
+        return torch.where(column < 0, chosen, more.gather(1, column.clamp_min(0)))
+
+
+def _chunks(n_rows: int, width: int) -> Iterator[slice]:
+    step = max(CELLS // max(width, 1), 1)
+    return (slice(start, start + step) for start in range(0, n_rows, step))
 
 
 def sample_queries(n_queries: int, keep: int | None, generator: np.random.Generator) -> Tensor:
