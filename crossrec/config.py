@@ -94,6 +94,8 @@ def plain(node: DictConfig) -> dict[str, Any]:
 def build(node: Any, **arguments: Any) -> Any:
     """Instantiate the ``_target_`` of a config node; lists and mappings inside arrive as plain Python values.
 
+    ``arguments`` are handed over as they are (Hydra would turn dataclasses and lists into configs).
+
     Raises:
         CrossrecError: the target's own error sentence, or which argument it does not take.
     """
@@ -101,7 +103,9 @@ def build(node: Any, **arguments: Any) -> Any:
     from hydra.utils import instantiate
 
     try:
-        return instantiate(node, **arguments, _convert_="all")
+        if not arguments:
+            return instantiate(node, _convert_="all")
+        return instantiate(node, _partial_=True, _convert_="all")(**arguments)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, CrossrecError):

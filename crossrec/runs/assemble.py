@@ -65,12 +65,12 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         corpus=corpus, dim=int(config["dim"]), train_items=datamodule.train_item_mask()
     )
     metrics = {
-        "valid": _metrics(config, datamodule, [target] if target is not None else datamodule.eval_indices, final=False),
+        "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False),
         "test": _metrics(config, datamodule, datamodule.eval_indices, final=True),
     }
     scheduler = config["scheduler"]
     model = build(
-        {**config["strategy"], "_recursive_": False},
+        config["strategy"],
         item_encoder=item_encoder,
         user_encoder=user_encoder,
         objective=objective,

@@ -1,0 +1,263 @@
+"""What an adaptation loss is: its author writes one method, these classes do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from crossrec.adaptation.gather import gather_views
+from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, choose_rows, distinct, domain_pairs, matched
+from crossrec.adaptation.schedules import Schedule, schedule_of
+from crossrec.errors import CrossrecError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Adaptation", "DomainViews", "PairedAdaptation", "PairwiseAdaptation", "PerDomainAdaptation"]
+
+On = Literal["users", "items", "both"]
+SPACES: dict[str, tuple[str, ...]] = {"users": ("users",), "items": ("items",), "both": ("users", "items")}
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of every loss."""
+
+    name: str | None
+    weight: float
+    schedule: Schedule | str
+    on: On
+
+
+class PairedOptions(Options, total=False):
+    """Keyword arguments of every :class:`PairedAdaptation`."""
+
+    pairs: Pairs
+
+
+class PairwiseOptions(PairedOptions, total=False):
+    """Keyword arguments of every :class:`PairwiseAdaptation`."""
+
+    rows: Rows
+
+
+class PerDomainOptions(Options, total=False):
+    """Keyword arguments of every :class:`PerDomainAdaptation`."""
+
+
+class Adaptation(nn.Module):
+    """A loss on the domains' representations: weight * schedule(progress) * sum over spaces of the mean over parts.
+
+    A space is users or items; a part is a pair of domains or one domain. A part without enough rows is a zero that is
+    tied to the graph, and is left out of the mean. Before a subclass sees the vectors, masked rows are gone, one row
+    for each id in each domain is left, the rows of all processes are gathered, half precision is fp32 and autocast is
+    off.
+
+    Args:
+        name: in log keys; None is the class's name in lower case.
+        weight: multiplies the loss; logged values are without it.
+        schedule: a coefficient from the share of training that is spent, or the name of one: ``constant``, ``linear``,
+            ``dann``, ``delayed``. Where weight times coefficient is 0 the loss is logged and nothing is differentiated.
+        on: ``users``, ``items`` or ``both``: the spaces.
+
+    Raises:
+        CrossrecError: an option has none of its values.
+    """
+
+    min_rows: int = 2
+    """Rows that each side of a part needs."""
+
+    def __init__(
+        self,
+        *,
+        name: str | None = None,
+        weight: float = 1.0,
+        schedule: Schedule | str = "constant",
+        on: On = "users",
+    ) -> None:
+        super().__init__()
+        self.name = name or type(self).__name__.lower()
+        if on not in SPACES:
+            raise CrossrecError(f"adaptation.{self.name}.on={on!r} must be users, items or both")
+        self.weight = float(weight)
+        self.schedule = schedule_of(schedule)
+        self.on = on
+
+    def forward(
+        self, views: Mapping[str, DomainViews], target: int | None = None, progress: float = 0.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted loss and what to log.
+
+        Args:
+            views: ``users`` and ``items``: the batch's vectors, of this process.
+            target: index of the target domain; None when every domain is one.
+            progress: share of training that is spent, in [0, 1].
+
+        Returns:
+            The weighted total, a scalar, and ``adaptation/<name>/<a>-<b>`` -> the unweighted value of the pair,
+            detached (``adaptation/<name>/<space>/<a>-<b>`` when there are two spaces).
+
+        Raises:
+            CrossrecError: the strategy gave no such view, or a value is no scalar.
+        """
+        coefficient = self.weight * self.schedule(progress)
+        entries: dict[str, Tensor] = {}
+        total: Tensor | None = None
+        for space in SPACES[self.on]:
+            if space not in views:
+                raise CrossrecError(
+                    f"adaptation.{self.name}.on={self.on} needs {space}, but the strategy only shows {', '.join(views)}"
+                )
+            view = views[space]
+            prefix = f"adaptation/{self.name}/" + (f"{space}/" if self.on == "both" else "")
+            with (
+                torch.autocast(view.vectors.device.type, enabled=False),
+                torch.set_grad_enabled(torch.is_grad_enabled() and coefficient != 0),
+            ):
+                value = self._space(view, target, prefix, entries)
+            value = value * coefficient if coefficient else self.zero(view.vectors)
+            total = value if total is None else total + value
+        assert total is not None
+        return total, entries
+
+    def _space(self, view: DomainViews, target: int | None, prefix: str, entries: dict[str, Tensor]) -> Tensor:
+        vectors = view.vectors.float() if view.vectors.dtype in (torch.float16, torch.bfloat16) else view.vectors
+        view = DomainViews(vectors, view.domains, view.ids, view.mask, view.membership)
+        view = distinct(gather_views(distinct(view)))
+        total, count = self.zero(view.vectors), 0
+        for label, value in self.parts(view, target):
+            if value is not None and value.ndim:
+                raise CrossrecError(
+                    f"adaptation {self.name!r} gave a value of shape {tuple(value.shape)}: it must return one number"
+                )
+            entries[prefix + label] = view.vectors.new_zeros(()) if value is None else value.detach()
+            if value is not None:
+                total, count = total + value, count + 1
+        return total / max(count, 1)
+
+    def zero(self, vectors: Tensor) -> Tensor:
+        """Zero whose gradient exists for ``vectors`` and for every parameter of this loss."""
+        total = vectors.sum() * 0.0
+        for parameter in self.parameters():
+            total = total + parameter.sum() * 0.0
+        return total
+
+    def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
+        """Yield the label and the value of every part; None where a side has fewer than ``min_rows`` rows."""
+        raise NotImplementedError
+
+    def enough(self, *sides: Tensor) -> bool:
+        """Whether every side has ``min_rows`` rows."""
+        return all(len(side) >= self.min_rows for side in sides)
+
+
+class _OnPairs(Adaptation):
+    def __init__(self, *, pairs: Pairs = "all", **options: Unpack[Options]) -> None:
+        super().__init__(**options)
+        if pairs not in ("all", "target", "chain"):
+            raise CrossrecError(f"adaptation.{self.name}.pairs={pairs!r} must be all, target or chain")
+        self.pairs = pairs
+
+    def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
+        by = {d: view.of(d) for d in torch.unique(view.domains).tolist()}
+        for a, b in domain_pairs(sorted(by), target, self.pairs):
+            x, y = self.sides(by[a], by[b], (a, b))
+            yield f"{a}-{b}", self.compare(x, y) if self.enough(x, y) else None
+
+    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Vectors of the two domains that are compared."""
+        raise NotImplementedError
+
+    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+        """Value of one pair."""
+        raise NotImplementedError
+
+
+class PairwiseAdaptation(_OnPairs):
+    """A distance between two domains' distributions; the author writes :meth:`distance`.
+
+    Args:
+        pairs: ``all``; ``target``: every other domain with the target, which is b; ``chain``: each with the next.
+        rows: ``all``, only ids known in both domains of the pair (``overlap``), or only the others (``non_overlap``);
+            see ``membership`` of :class:`DomainViews`.
+        options: see :class:`Adaptation`.
+    """
+
+    def __init__(self, *, rows: Rows = "all", **options: Unpack[PairedOptions]) -> None:
+        super().__init__(**options)
+        if rows not in ("all", "overlap", "non_overlap"):
+            raise CrossrecError(f"adaptation.{self.name}.rows={rows!r} must be all, overlap or non_overlap")
+        self.rows = rows
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return how far apart two samples are, a scalar.
+
+        Args:
+            a: (n, f), distinct ids of one domain, n >= ``min_rows``.
+            b: (m, f), of the other; m may differ from n.
+        """
+        raise NotImplementedError
+
+    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Choose the rows; see ``rows``."""
+        a, b = choose_rows(a, b, pair, self.rows)
+        return a.vectors, b.vectors
+
+    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+        """Call :meth:`distance`."""
+        return self.distance(a, b)
+
+
+class PairedAdaptation(_OnPairs):
+    """A loss on the same ids seen in two domains; the author writes :meth:`paired`.
+
+    Args:
+        options: ``pairs`` as in :class:`PairwiseAdaptation`, the others as in :class:`Adaptation`.
+    """
+
+    min_rows = 1
+
+    def __init__(self, **options: Unpack[PairedOptions]) -> None:
+        super().__init__(**options)
+
+    def paired(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return the loss of matched rows, a scalar.
+
+        Args:
+            a: (k, f), k >= ``min_rows`` ids that are in both domains, as seen in one.
+            b: (k, f), the same ids in the same order, as seen in the other.
+        """
+        raise NotImplementedError
+
+    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Match the rows by id."""
+        return matched(a, b)
+
+    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+        """Call :meth:`paired`."""
+        return self.paired(a, b)
+
+
+class PerDomainAdaptation(Adaptation):
+    """A loss on each domain by itself; the author writes :meth:`single`. Log keys end in the domain's index.
+
+    Args:
+        options: see :class:`Adaptation`.
+    """
+
+    min_rows = 1
+
+    def __init__(self, **options: Unpack[PerDomainOptions]) -> None:
+        super().__init__(**options)
+
+    def single(self, view: DomainViews) -> Tensor:
+        """Return the loss of one domain's rows, a scalar; ids are distinct, and there are at least ``min_rows``."""
+        raise NotImplementedError
+
+    def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
+        """Yield every domain's value."""
+        for domain in torch.unique(view.domains).tolist():
+            rows = view.of(domain)
+            yield str(domain), self.single(rows) if self.enough(rows.vectors) else None

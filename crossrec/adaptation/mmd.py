@@ -1,0 +1,202 @@
+"""Maximum mean discrepancy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.errors import CrossrecError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Kernel = Literal["linear", "gaussian"]
+Estimator = Literal["biased", "unbiased", "linear"]
+MEDIAN_ROWS = 2048
+"""Rows of a pooled sample that its median distance is taken from; more are thinned evenly."""
+
+
+class MMD(PairwiseAdaptation):
+    """Squared maximum mean discrepancy: the distance between the two domains' mean embeddings in a kernel's space.
+
+    MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y), estimated from x (n, f) and y (m, f) by
+
+    - ``biased``: 1/n^2 sum_ij k(x_i, x_j) + 1/m^2 sum_ij k(y_i, y_j) - 2/(nm) sum_ij k(x_i, y_j), eq. (5) squared,
+      never negative;
+    - ``unbiased``: the same with i != j, by 1/(n(n-1)) and 1/(m(m-1)), eq. (3); may be negative;
+    - ``linear``: mean over i of k(x_2i-1, x_2i) + k(y_2i-1, y_2i) - k(x_2i-1, y_2i) - k(x_2i, y_2i-1), Lemma 14, over
+      the first 2 floor(min(n, m) / 2) rows; unbiased, in time linear in rows.
+
+    k(x, y) is <x, y> (``linear``: the squared distance of the means) or a mixture of Gaussians over q:
+    exp(-|x - y|^2 / (2 c_q sigma^2)), with c the ``bandwidths``, averaged or summed.
+
+    Source: Gretton et al., "A kernel two-sample test", JMLR 13 (2012); mixtures and their multiples of the median from
+    Long et al., "Learning transferable features with deep adaptation networks", ICML 2015, section 3.2.
+
+    Args:
+        kernel: ``linear`` or ``gaussian``.
+        bandwidths: c_q, multiples of sigma^2.
+        bandwidth: ``median``: sigma is the median distance between different rows of the pooled sample of the pair,
+            without gradient; ``ema``: the running mean over training steps of its square, saved with the model; a
+            number: sigma, in units of the vectors. A median is at least 1% of the mean squared distance: one thing that
+            fills a batch would make it zero.
+        momentum: share of its old value that ``ema`` keeps at a step, in [0, 1).
+        estimator: see above.
+        reduce: ``mean`` or ``sum`` over the Gaussians.
+        options: see :class:`PairwiseAdaptation`.
+
+    Raises:
+        CrossrecError: an option has none of its values.
+
+    Example:
+        >>> gap = MMD(kernel="linear")
+        >>> gap.distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [5.0]])).item() # (1 - 4)^2
+        9.0
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self,
+        *,
+        kernel: Kernel = "gaussian",
+        bandwidths: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0),
+        bandwidth: float | Literal["median", "ema"] = "median",
+        momentum: float = 0.9,
+        estimator: Estimator = "biased",
+        reduce: Literal["mean", "sum"] = "mean",
+        **options: Unpack[PairwiseOptions],
+    ) -> None:
+        super().__init__(**options)
+        _one_of(self.name, "kernel", kernel, ("linear", "gaussian"))
+        _one_of(self.name, "estimator", estimator, ("biased", "unbiased", "linear"))
+        _one_of(self.name, "reduce", reduce, ("mean", "sum"))
+        if isinstance(bandwidth, str):
+            _one_of(self.name, "bandwidth", bandwidth, ("median", "ema", "or a number"))
+        elif bandwidth <= 0:
+            raise CrossrecError(f"adaptation.{self.name}.bandwidth={bandwidth} must be positive")
+        if not bandwidths or min(bandwidths) <= 0:
+            raise CrossrecError(
+                f"adaptation.{self.name}.bandwidths={list(bandwidths)} must be one or more positive numbers"
+            )
+        if not 0 <= momentum < 1:
+            raise CrossrecError(f"adaptation.{self.name}.momentum={momentum} must be from 0 to below 1")
+        if bandwidth == "ema" and self.on == "both":
+            raise CrossrecError(
+                f"adaptation.{self.name}.bandwidth=ema keeps one scale, but on=both has two: use one term on users and "
+                "one on items"
+            )
+        self.kernel = kernel
+        self.bandwidths = tuple(float(c) for c in bandwidths)
+        self.bandwidth = bandwidth
+        self.momentum = momentum
+        self.estimator = estimator
+        self.reduce = reduce
+        self.register_buffer("scale", torch.zeros(()))  # running sigma^2 of bandwidth=ema; 0 before the first step
+
+    def distance(self, a: Tensor, b: Tensor) -> Tensor:
+        """MMD^2 of a (n, f) and b (m, f)."""
+        centre = torch.cat([a, b]).detach().mean(0)  # no estimator feels a shift of both; rounding does
+        a, b = a - centre, b - centre
+        if self.estimator == "linear":
+            return self._linear_time(a, b)
+        if self.kernel == "linear":
+            return _linear_kernel(a, b, unbiased=self.estimator == "unbiased")
+        squares = squared_distances(torch.cat([a, b]))
+        kernel = self._gaussian(squares, self._sigma_squared(squares.detach()))
+        return _block_means(kernel, len(a), unbiased=self.estimator == "unbiased")
+
+    def _linear_time(self, a: Tensor, b: Tensor) -> Tensor:
+        n = min(len(a), len(b)) // 2 * 2
+        x1, x2, y1, y2 = a[0:n:2], a[1:n:2], b[0:n:2], b[1:n:2]
+        if self.kernel == "linear":
+            return ((x1 - y1) * (x2 - y2)).sum(1).mean()
+        pooled = torch.cat([a, b]).detach()
+        sigma = self._sigma_squared(squared_distances(pooled[:: -(-len(pooled) // MEDIAN_ROWS)]))
+        squares = torch.stack([(p - q).square().sum(1) for p, q in ((x1, x2), (y1, y2), (x1, y2), (x2, y1))])
+        xx, yy, xy, yx = self._gaussian(squares, sigma)
+        return (xx + yy - xy - yx).mean()
+
+    def _gaussian(self, squares: Tensor, sigma_squared: Tensor) -> Tensor:
+        total: Tensor = _Mixture.apply(squares, -0.5 / sigma_squared, self.bandwidths)  # type: ignore[no-untyped-call]
+        return total / len(self.bandwidths) if self.reduce == "mean" else total
+
+    @torch.no_grad()
+    def _sigma_squared(self, squares: Tensor) -> Tensor:
+        if not isinstance(self.bandwidth, str):
+            return squares.new_tensor(self.bandwidth**2)
+        now = median_square(squares)
+        if self.bandwidth == "median":
+            return now
+        if self.training:
+            old = self.scale.to(now.dtype)
+            self.scale.copy_(torch.where(old > 0, self.momentum * old + (1 - self.momentum) * now, now))
+        running: Tensor = torch.where(self.scale > 0, self.scale.to(now.dtype), now)
+        return running
+
+
+class _Mixture(torch.autograd.Function):
+    """Sum over c of exp(rate * squares / c), with its derivative made in the same pass: it is the cost of a step."""
+
+    @staticmethod
+    def forward(ctx: Any, squares: Tensor, rate: Tensor, bandwidths: tuple[float, ...]) -> Tensor:
+        total, slope = torch.zeros_like(squares), torch.zeros_like(squares)
+        kernel, wider = squares, 0.0
+        for c in sorted(bandwidths, reverse=True):  # exp(2 x) is the square of exp(x)
+            kernel = kernel.square_() if wider == 2.0 * c else torch.exp(squares * (rate / c))
+            total.add_(kernel)
+            slope.add_(kernel, alpha=1.0 / c)
+            wider = c
+        ctx.save_for_backward(slope.mul_(rate))
+        return total
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (slope,) = ctx.saved_tensors
+        return gradients[0] * slope, None, None
+
+
+def squared_distances(x: Tensor) -> Tensor:
+    """Squared distances (n, n) between the rows of ``x`` (n, f), centred; exact zeros on the diagonal."""
+    norms = x.square().sum(1)
+    squares = (norms.unsqueeze(1) + norms.unsqueeze(0) - 2.0 * (x @ x.T)).clamp_min(0.0)
+    return squares.masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0.0)
+
+
+def median_square(squares: Tensor) -> Tensor:
+    """Median of the off-diagonal entries of ``squares`` (n, n), at least 1% of their mean and positive."""
+    step = -(-len(squares) // MEDIAN_ROWS)
+    squares = squares[::step, ::step]
+    n = len(squares)
+    upper = squares[tuple(torch.triu_indices(n, n, 1, device=squares.device))]
+    return torch.maximum(upper.median(), 0.01 * upper.mean()).clamp_min(torch.finfo(squares.dtype).tiny ** 0.5)
+
+
+def _block_means(kernel: Tensor, n: int, *, unbiased: bool) -> Tensor:
+    m = len(kernel) - n
+    xx, yy = kernel[:n, :n], kernel[n:, n:]
+    cross = 2.0 * kernel[:n, n:].mean()
+    if not unbiased:
+        return xx.mean() + yy.mean() - cross
+    within_x = (xx.sum() - xx.diagonal().sum()) / (n * (n - 1))
+    within_y = (yy.sum() - yy.diagonal().sum()) / (m * (m - 1))
+    return within_x + within_y - cross
+
+
+def _linear_kernel(a: Tensor, b: Tensor, *, unbiased: bool) -> Tensor:
+    gap = (a.mean(0) - b.mean(0)).square().sum()
+    if not unbiased:
+        return gap
+    # E over i != j of <x_i, x_j> is |mean|^2 less the mean squared deviation over n - 1
+    return gap - a.var(0, unbiased=True).sum() / len(a) - b.var(0, unbiased=True).sum() / len(b)
+
+
+def _one_of(name: str, option: str, value: str, values: tuple[str, ...]) -> None:
+    if value not in values or value.startswith("or "):
+        raise CrossrecError(f"adaptation.{name}.{option}={value!r} must be {', '.join(values)}")

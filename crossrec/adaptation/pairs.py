@@ -1,0 +1,127 @@
+"""Which domains, and which rows of them, are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from crossrec.errors import CrossrecError
+
+Pairs = Literal["all", "target", "chain"]
+Rows = Literal["all", "overlap", "non_overlap"]
+
+
+@dataclass(frozen=True)
+class DomainViews:
+    """Vectors of one kind of thing, each seen in a domain.
+
+    Args:
+        vectors: (n, f).
+        domains: (n,) domain index.
+        ids: (n,) global id; the same id in two domains is the same thing.
+        mask: (n,) bool, True for rows that count; None is all.
+        membership: (n, n_domains) bool, the domains that the row's id is known in. With None an id is known where this
+            batch shows it, which misses most of an overlap when batches are small.
+    """
+
+    vectors: Tensor
+    domains: Tensor
+    ids: Tensor
+    mask: Tensor | None = None
+    membership: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: Tensor) -> DomainViews:
+        """Return the rows at positions, or under a mask, ``rows``."""
+        return DomainViews(
+            vectors=self.vectors[rows],
+            domains=self.domains[rows],
+            ids=self.ids[rows],
+            mask=None if self.mask is None else self.mask[rows],
+            membership=None if self.membership is None else self.membership[rows],
+        )
+
+    def of(self, domain: int) -> DomainViews:
+        """Return the rows of one domain."""
+        return self.take(self.domains == domain)
+
+
+def distinct(view: DomainViews) -> DomainViews:
+    """Return the rows that count, one for each id in each domain: the last, kept in order, and connected to the graph.
+
+    The last row of a user whose state grows along a sequence is the latest.
+    """
+    if view.mask is not None:
+        view = replace(view.take(view.mask), mask=None)
+    if not len(view):
+        return view
+    pairs = torch.stack([view.domains, view.ids], dim=1)
+    known, group = torch.unique(pairs, dim=0, return_inverse=True)
+    if len(known) == len(view):
+        return view
+    position = torch.arange(len(view), device=view.ids.device)
+    last = torch.zeros(len(known), dtype=position.dtype, device=position.device)
+    last = last.scatter_reduce(0, group, position, "amax", include_self=False)
+    return view.take(last.sort().values)
+
+
+def domain_pairs(present: list[int], target: int | None, pairs: Pairs) -> list[tuple[int, int]]:
+    """Pairs of domain indices to compare.
+
+    Args:
+        present: indices of the domains that have rows, ascending.
+        target: index of the target domain.
+        pairs: ``all`` of them; ``target``: every other domain with the target; ``chain``: each with the next one
+            present.
+
+    Returns:
+        (source, target) for ``target``, otherwise ascending.
+
+    Raises:
+        CrossrecError: ``target`` without a target domain, or an unknown choice.
+    """
+    if pairs == "all":
+        return [(a, b) for i, a in enumerate(present) for b in present[i + 1 :]]
+    if pairs == "chain":
+        return list(pairwise(present))
+    if pairs != "target":
+        raise CrossrecError(f"adaptation pairs={pairs!r} must be all, target or chain")
+    if target is None:
+        raise CrossrecError("adaptation pairs=target needs one target domain: set target, or pairs=all")
+    return [(a, target) for a in present if a != target] if target in present else []
+
+
+def overlap_mask(view: DomainViews, other: DomainViews, domain: int) -> Tensor:
+    """(n,) bool: the rows of ``view`` whose id is also known in ``domain``, whose rows are ``other``."""
+    if view.membership is not None:
+        return view.membership[:, domain]
+    return torch.isin(view.ids, other.ids)
+
+
+def choose_rows(a: DomainViews, b: DomainViews, pair: tuple[int, int], rows: Rows) -> tuple[DomainViews, DomainViews]:
+    """Rows of the pair's two domains that are compared: all, those of ids known in both, or the others.
+
+    Raises:
+        CrossrecError: an unknown choice.
+    """
+    if rows == "all":
+        return a, b
+    if rows not in ("overlap", "non_overlap"):
+        raise CrossrecError(f"adaptation rows={rows!r} must be all, overlap or non_overlap")
+    in_b, in_a = overlap_mask(a, b, pair[1]), overlap_mask(b, a, pair[0])
+    return (a.take(in_b), b.take(in_a)) if rows == "overlap" else (a.take(~in_b), b.take(~in_a))
+
+
+def matched(a: DomainViews, b: DomainViews) -> tuple[Tensor, Tensor]:
+    """Vectors (k, f) of the ids that both have, row i of both the same id; ids are distinct in each."""
+    ids = a.ids[torch.isin(a.ids, b.ids)].sort().values
+    order_a, order_b = a.ids.argsort(), b.ids.argsort()
+    rows_a = order_a[torch.searchsorted(a.ids[order_a], ids)]
+    rows_b = order_b[torch.searchsorted(b.ids[order_b], ids)]
+    return a.vectors[rows_a], b.vectors[rows_b]
