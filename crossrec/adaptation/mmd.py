@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Kernel = Literal["linear", "gaussian"]
 Estimator = Literal["biased", "unbiased", "linear"]
-MEDIAN_ROWS = 2048
+MEDIAN_ROWS = 1024
 """Rows of a pooled sample that its median distance is taken from; more are thinned evenly."""
 
 
@@ -119,8 +119,8 @@ class MMD(PairwiseAdaptation):
         pooled = torch.cat([a, b]).detach()
         sigma = self._sigma_squared(squared_distances(pooled[:: -(-len(pooled) // MEDIAN_ROWS)]))
         squares = torch.stack([(p - q).square().sum(1) for p, q in ((x1, x2), (y1, y2), (x1, y2), (x2, y1))])
-        xx, yy, xy, yx = self._gaussian(squares, sigma)
-        return (xx + yy - xy - yx).mean()
+        kernel = self._gaussian(squares, sigma)
+        return (kernel[0] + kernel[1] - kernel[2] - kernel[3]).mean()
 
     def _gaussian(self, squares: Tensor, sigma_squared: Tensor) -> Tensor:
         total: Tensor = _Mixture.apply(squares, -0.5 / sigma_squared, self.bandwidths)  # type: ignore[no-untyped-call]
