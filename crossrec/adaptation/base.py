@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Adaptation", "DomainViews", "PairedAdaptation", "PairwiseAdaptation", "PerDomainAdaptation"]
 
-On = Literal["users", "items", "both"]
+Space = Literal["users", "items", "both"]
 SPACES: dict[str, tuple[str, ...]] = {"users": ("users",), "items": ("items",), "both": ("users", "items")}
 
 
@@ -28,7 +28,7 @@ class Options(TypedDict, total=False):
     name: str | None
     weight: float
     schedule: Schedule | str
-    on: On
+    space: Space
 
 
 class PairedOptions(Options, total=False):
@@ -60,7 +60,7 @@ class Adaptation(nn.Module):
         weight: multiplies the loss; logged values are without it.
         schedule: a coefficient from the share of training that is spent, or the name of one: ``constant``, ``linear``,
             ``dann``, ``delayed``. Where weight times coefficient is 0 the loss is logged and nothing is differentiated.
-        on: ``users``, ``items`` or ``both``: the spaces.
+        space: ``users``, ``items`` or ``both``: whose vectors are compared.
 
     Raises:
         CrossrecError: an option has none of its values.
@@ -75,15 +75,15 @@ class Adaptation(nn.Module):
         name: str | None = None,
         weight: float = 1.0,
         schedule: Schedule | str = "constant",
-        on: On = "users",
+        space: Space = "users",
     ) -> None:
         super().__init__()
         self.name = name or type(self).__name__.lower()
-        if on not in SPACES:
-            raise CrossrecError(f"adaptation.{self.name}.on={on!r} must be users, items or both")
+        if space not in SPACES:
+            raise CrossrecError(f"adaptation.{self.name}.space={space!r} must be users, items or both")
         self.weight = float(weight)
         self.schedule = schedule_of(schedule)
-        self.on = on
+        self.space = space
 
     def forward(
         self, views: Mapping[str, DomainViews], target: int | None = None, progress: float = 0.0
@@ -105,13 +105,14 @@ class Adaptation(nn.Module):
         coefficient = self.weight * self.schedule(progress)
         entries: dict[str, Tensor] = {}
         total: Tensor | None = None
-        for space in SPACES[self.on]:
-            if space not in views:
+        for name in SPACES[self.space]:
+            if name not in views:
                 raise CrossrecError(
-                    f"adaptation.{self.name}.on={self.on} needs {space}, but the strategy only shows {', '.join(views)}"
+                    f"adaptation.{self.name}.space={self.space} needs {name}, but the strategy only shows "
+                    f"{', '.join(views)}"
                 )
-            view = views[space]
-            prefix = f"adaptation/{self.name}/" + (f"{space}/" if self.on == "both" else "")
+            view = views[name]
+            prefix = f"adaptation/{self.name}/" + (f"{name}/" if self.space == "both" else "")
             with (
                 torch.autocast(view.vectors.device.type, enabled=False),
                 torch.set_grad_enabled(torch.is_grad_enabled() and coefficient != 0),

@@ -86,10 +86,10 @@ class MMD(PairwiseAdaptation):
             )
         if not 0 <= momentum < 1:
             raise CrossrecError(f"adaptation.{self.name}.momentum={momentum} must be from 0 to below 1")
-        if bandwidth == "ema" and self.on == "both":
+        if bandwidth == "ema" and self.space == "both":
             raise CrossrecError(
-                f"adaptation.{self.name}.bandwidth=ema keeps one scale, but on=both has two: use one term on users and "
-                "one on items"
+                f"adaptation.{self.name}.bandwidth=ema keeps one scale, but space=both has two: use one term on "
+                "users and one on items"
             )
         self.kernel = kernel
         self.bandwidths = tuple(float(c) for c in bandwidths)

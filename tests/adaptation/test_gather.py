@@ -1,0 +1,82 @@
+import multiprocessing
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from crossrec.adaptation.base import DomainViews
+from crossrec.adaptation.gather import gather_views
+from crossrec.adaptation.mmd import MMD
+
+SHARES = [(11, 5), (16, 0)]  # rows of each process
+
+
+def everything():
+    g = torch.Generator().manual_seed(0)
+    inputs = torch.randn(16, 3, generator=g, dtype=torch.float64)
+    domains = torch.tensor([0, 1] * 8)
+    ids = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 2, 5])
+    inputs[14], inputs[15] = inputs[2], inputs[5]  # ids that both processes see
+    return inputs, domains, ids
+
+
+def tower():
+    torch.manual_seed(0)
+    return torch.nn.Linear(3, 4).double()
+
+
+def gradient(model, inputs, domains, ids):
+    views = {"users": DomainViews(model(inputs), domains, ids, membership=torch.ones(len(ids), 2, dtype=torch.bool))}
+    total, entries = MMD(rows="overlap")(views)
+    total.backward()
+    return entries["adaptation/mmd/0-1"]
+
+
+def work(rank, port, queue):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    results = []
+    for share in SHARES:
+        first = sum(share[:rank])
+        mine = [t[first : first + share[rank]] for t in everything()]
+        model = torch.nn.parallel.DistributedDataParallel(tower())
+        value = gradient(model, *mine)
+        gathered = gather_views(DomainViews(*mine))
+        results.append((value.item(), model.module.weight.grad.tolist(), gathered.vectors.tolist()))
+    queue.put(results)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def free_port():
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_two_processes_have_the_gradient_of_one():
+    context = multiprocessing.get_context("spawn")
+    queue, port = context.Queue(), free_port()
+    processes = [context.Process(target=work, args=(rank, port, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    results = [result for _ in processes for result in queue.get(timeout=60)]
+    for process in processes:
+        process.join(30)
+    model = tower()
+    value = gradient(model, *everything())
+    assert model.weight.grad.abs().max() > 1e-3
+    assert len(results) == 4
+    for theirs, weights, gathered in results:
+        assert theirs == pytest.approx(value.item(), abs=1e-12)
+        assert torch.allclose(torch.tensor(weights, dtype=torch.float64), model.weight.grad, atol=1e-10)
+        assert torch.equal(torch.tensor(gathered, dtype=torch.float64), everything()[0])
+
+
+def test_one_process_gathers_nothing():
+    view = DomainViews(*everything())
+    assert gather_views(view) is view
