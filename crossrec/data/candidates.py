@@ -23,9 +23,9 @@ CELLS = 2**23
 class Candidates:
     """Draw distinct candidates.
 
-    Items are drawn one after another in proportion to their weights, and those already drawn are passed over. The first
-    ``2n`` draws of all users are made at once; who has fewer than ``n`` distinct items by then gets the rest at once too:
-    every remaining free item draws an exponential of rate its weight and the first ones win, which is the same
+    Items are drawn one after another in proportion to their weights; those already drawn are passed over. The first
+    ``2n`` draws of all users are made at once. Who has fewer than ``n`` distinct items by then gets the rest at once
+    too: every remaining free item draws an exponential of rate its weight and the first ones win, which is the same
     distribution (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", Information Processing Letters
     2006).
 

@@ -108,7 +108,7 @@ class QueryLoader:
 
     def __init__(self, queries: Queries, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self._queries, self._batch_size = queries, batch_size
-        self._index = torch.arange(rank, len(queries), world_size)
+        self._index = torch.arange(len(queries))[rank::world_size]
 
     def __len__(self) -> int:
         return -(-len(self._index) // self._batch_size)
