@@ -41,9 +41,10 @@ def init_table(weight: Tensor, init: Init, std: float) -> None:
 class IdEncoder(ItemEncoder):
     """One trainable vector for each item, or for each entity.
 
-    An item without a training row has no gradient but that of being somebody's negative, so its vector is noise. With
-    ``untrained=zero`` such an item has no vector of its own and is the zero vector, at training and after; with
-    ``untrained=learned`` it has one like any other, which is what most published baselines do.
+    An item without a training row is trained as a sampled negative only. With ``untrained=learned`` it has a vector
+    like any other, as in published baselines, and learns to be ranked low. With ``untrained=zero`` it is the zero vector, at
+    training and after: right beside another encoder that knows the item (its id says nothing), wrong alone with a loss
+    that makes most scores negative: under BCE the score 0 of such items was above nearly all others.
 
     Args:
         corpus: gives the items and their entities.
@@ -71,14 +72,16 @@ class IdEncoder(ItemEncoder):
         train_items: Tensor | None = None,
         *,
         share_entities: bool = False,
-        untrained: Literal["zero", "learned"] = "zero",
+        untrained: Literal["learned", "zero"] = "learned",
         init: Init = "normal",
         std: float = 0.02,
     ) -> None:
         super().__init__()
-        if untrained not in ("zero", "learned"):
-            raise CrossrecError(f"item_encoder.untrained={untrained!r} must be zero or learned")
-        trained = train_flags(corpus, train_items) if untrained == "zero" else np.ones(corpus.n_items, dtype=np.bool_)
+        if untrained not in ("learned", "zero"):
+            raise CrossrecError(f"item_encoder.untrained={untrained!r} must be learned or zero")
+        trained = train_flags(corpus, train_items)
+        if untrained == "learned":
+            trained[:] = True
         keys = corpus.items["entity"].to_numpy() if share_entities else np.arange(corpus.n_items)
         known, rows = np.unique(keys, return_inverse=True)
         used = np.zeros(len(known), dtype=np.bool_)
@@ -107,4 +110,4 @@ def train_flags(corpus: Corpus, train_items: Tensor | None) -> np.ndarray[tuple[
         raise CrossrecError(
             f"train_items has shape {tuple(train_items.shape)}, but the corpus has {corpus.n_items} items"
         )
-    return np.asarray(train_items.detach().cpu().numpy(), dtype=np.bool_)
+    return np.array(train_items.detach().cpu().numpy(), dtype=np.bool_)  # a copy

@@ -12,7 +12,7 @@ ITEMS = torch.tensor([[0, 3], [5, 1]])
 
 
 def fuse(corpus, mode, train_items=None):
-    encoders = {"id": IdEncoder, "wide": partial(IdEncoder, std=1.0)}
+    encoders = {"id": partial(IdEncoder, untrained="zero"), "wide": partial(IdEncoder, std=1.0, untrained="zero")}
     return FusionEncoder(corpus, 4, train_items, encoders=encoders, mode=mode)
 
 

@@ -34,7 +34,7 @@ def test_items_of_an_entity_share_their_vector_and_its_gradient(make_corpus):
 
 def test_untrained_items_stay_the_zero_vector(make_corpus):
     flags = torch.tensor([True, False, True, True, False, True])
-    encoder = IdEncoder(make_corpus(6), dim=4, train_items=flags)
+    encoder = IdEncoder(make_corpus(6), dim=4, train_items=flags, untrained="zero")
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.1, weight_decay=0.1)
     for _ in range(3):
         optimizer.zero_grad()
@@ -42,22 +42,22 @@ def test_untrained_items_stay_the_zero_vector(make_corpus):
         optimizer.step()
     vectors = encoder(torch.arange(6))
     assert (vectors[~flags] == 0).all() and (vectors[flags] > 0.1).all()
-    learned = IdEncoder(make_corpus(6), dim=4, train_items=flags, untrained="learned")
+    learned = IdEncoder(make_corpus(6), dim=4, train_items=flags)
     assert (learned(torch.arange(6)) != 0).all()
 
 
 def test_entity_is_trained_if_one_of_its_items_is(make_corpus):
     corpus = make_corpus(4, entity=[0, 1, 0, 3])
     flags = torch.tensor([True, False, False, True])
-    vectors = IdEncoder(corpus, dim=4, train_items=flags, share_entities=True)(torch.arange(4))
+    vectors = IdEncoder(corpus, dim=4, train_items=flags, share_entities=True, untrained="zero")(torch.arange(4))
     assert torch.equal(vectors[0], vectors[2]) and (vectors[0] != 0).all() and (vectors[1] == 0).all()
 
 
 def test_wrong_options_are_told(make_corpus):
     corpus = make_corpus(6)
     with pytest.raises(CrossrecError, match="6 items"):
-        IdEncoder(corpus, train_items=torch.ones(5, dtype=torch.bool))
-    with pytest.raises(CrossrecError, match="zero or learned"):
+        IdEncoder(corpus, train_items=torch.ones(5, dtype=torch.bool), untrained="zero")
+    with pytest.raises(CrossrecError, match="learned or zero"):
         IdEncoder(corpus, untrained="mean")
     with pytest.raises(CrossrecError, match="normal or xavier"):
         UserIdEncoder(corpus, init="uniform")
