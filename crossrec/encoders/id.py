@@ -42,9 +42,9 @@ class IdEncoder(ItemEncoder):
     """One trainable vector for each item, or for each entity.
 
     An item without a training row is trained as a sampled negative only. With ``untrained=learned`` it has a vector
-    like any other, as in published baselines, and learns to be ranked low. With ``untrained=zero`` it is the zero vector, at
-    training and after: right beside another encoder that knows the item (its id says nothing), wrong alone with a loss
-    that makes most scores negative: under BCE the score 0 of such items was above nearly all others.
+    like any other, as in published baselines, and learns to be ranked low. With ``untrained=zero`` it is the zero
+    vector, at training and after: right beside another encoder that knows the item (its id says nothing), wrong alone
+    with a loss that makes most scores negative: under BCE the score 0 of such items was above nearly all others.
 
     Args:
         corpus: gives the items and their entities.
