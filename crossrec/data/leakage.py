@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from crossrec.data.ragged import Ids
+from crossrec.data.ragged import Ids, contained, distinct
 from crossrec.data.schema import Corpus
 from crossrec.data.splits import TEST, TRAIN, UNUSED, VALID, Split, row_domains
 from crossrec.errors import CrossrecError
@@ -50,7 +50,7 @@ def _no_repeats(corpus: Corpus, split: Split, keys: Ids) -> None:
     for stage in (VALID, TEST):
         held = np.flatnonzero(split.label == stage)
         earlier = keys[(split.label >= TRAIN) & (split.label < stage)]
-        found = held[np.isin(keys[held], earlier)]
+        found = held[contained(keys[held], distinct(earlier))]
         if len(found):
             user, item = divmod(int(keys[found[0]]), corpus.n_items)
             raise CrossrecError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crossrec.data.batches import PAD
-from crossrec.data.ragged import Ids
+from crossrec.data.ragged import Ids, distinct
 from crossrec.data.schema import Corpus
 
 MASS = 2**30
@@ -38,7 +38,7 @@ class Negatives:
     def __init__(self, corpus: Corpus, users: Ids, items: Ids, weights: Ids, warn: bool = True) -> None:
         self.domains = corpus.domains
         n_domains = len(corpus.domains)
-        keys = np.unique(users * corpus.n_items + items)
+        keys = distinct(users * corpus.n_items + items)
         owners, positives = np.divmod(keys, corpus.n_items)
         bounds = np.r_[0, np.cumsum(weights)]
         starts = np.array([d.start for d in corpus.domains], dtype=np.int64)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crossrec.data.batches import QueryBatch
-from crossrec.data.ragged import Ids, Ragged
+from crossrec.data.ragged import Ids, Ragged, contained, distinct
 from crossrec.data.schema import Corpus
 from crossrec.data.splits import TRAIN, Split, row_domains
 
@@ -93,9 +93,9 @@ def stage_queries(
     held = np.flatnonzero((split.label == stage) & here)
     queried, first = np.unique(users[held], return_index=True)
     queried = queried.astype(np.int64)
-    relevant = np.unique(users[held] * base + items[held])
-    seen = np.unique((users * base + items)[earlier & here])
-    seen = np.setdiff1d(seen, relevant, assume_unique=True)
+    relevant = distinct(users[held] * base + items[held])
+    seen = distinct((users * base + items)[earlier & here])
+    seen = seen[~contained(seen, relevant)]
     rows = np.flatnonzero(earlier & np.isin(domains, history_domains)) if history_length else held[:0]
     starts = np.searchsorted(users[rows], queried).astype(np.int64)
     if split.ordered:
@@ -109,7 +109,7 @@ def stage_queries(
         seen=Ragged.of_keys(seen, queried, base),
         candidates=torch.empty(len(queried), 0, dtype=torch.long),
         domain=domain,
-        cold=torch.from_numpy(~np.isin(queried, users[here & (split.label == TRAIN)])),
+        cold=torch.from_numpy(~contained(queried, distinct(users[here & (split.label == TRAIN)]))),
     )
 
 
@@ -127,7 +127,7 @@ class Behaviour:
         self._items = corpus.interactions["item"].to_numpy()
         self._base, self._length = corpus.n_items, history_length
         self._inside = np.isin(row_domains(corpus), history_domains)
-        self._keys: Ids = np.unique(self._users * self._base + self._items)
+        self._keys: Ids = distinct(self._users * self._base + self._items)
         self._distinct = self._keys % self._base
         self._domains = corpus.domains
 

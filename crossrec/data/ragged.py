@@ -35,6 +35,20 @@ def group_positions(keys: Ids) -> tuple[Ids, Ids]:
     return position, size
 
 
+def distinct(keys: Ids) -> Ids:
+    """Sorted distinct ``keys`` by one sort: several times faster than the hash table of ``numpy.unique``."""
+    ordered = np.sort(keys)
+    return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
+
+
+def contained(keys: Ids, pool: Ids) -> npt.NDArray[np.bool_]:
+    """Which of ``keys`` (n,) are in ``pool`` (m,), sorted and distinct."""
+    if not len(pool):
+        return np.zeros(len(keys), dtype=np.bool_)
+    found: npt.NDArray[np.bool_] = pool[np.minimum(np.searchsorted(pool, keys), len(pool) - 1)] == keys
+    return found
+
+
 def window(starts: Tensor, lengths: Tensor, width: int | None = None) -> tuple[Tensor, Tensor]:
     """Index matrix of ragged rows.
 

@@ -109,8 +109,8 @@ class Cycle(Sampler):
     """An equal share of each batch for every domain.
 
     With ``epoch=longest`` an epoch is the domain with the most rows once and the others go round again, reshuffled each
-    time; with ``epoch=shortest`` it is the domain with the fewest rows once and the others go on in the next epoch where
-    they stopped in this one.
+    time; with ``epoch=shortest`` it is the domain with the fewest rows once and the others go on in the next epoch
+    where they stopped in this one.
 
     Args:
         epoch: ``longest`` or ``shortest``.

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from crossrec.data.ragged import Ids, group_positions
+from crossrec.data.ragged import Ids, contained, distinct, group_positions
 from crossrec.data.randomness import numpy_generator
 from crossrec.data.schema import Corpus
 from crossrec.errors import CrossrecError
@@ -97,10 +97,9 @@ def drop_repeats(corpus: Corpus, label: Labels) -> Labels:
     label = label.copy()
     for stage in (VALID, TEST):
         held = np.flatnonzero(label == stage)
-        earlier = keys[(label >= TRAIN) & (label < stage)]
-        keep = np.zeros(len(held), dtype=np.bool_)
-        keep[np.unique(keys[held], return_index=True)[1]] = True
-        label[held[~keep | np.isin(keys[held], earlier)]] = UNUSED
+        earlier = distinct(keys[(label >= TRAIN) & (label < stage)])
+        again = group_positions(keys[held])[0] > 0
+        label[held[again | contained(keys[held], earlier)]] = UNUSED
     return label
 
 
