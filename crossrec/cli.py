@@ -16,7 +16,13 @@ COMMANDS = {
 
 def usage() -> str:
     """Text of ``crossrec --help``."""
-    lines = ["usage: crossrec COMMAND ...", "", "Cross-domain recommendation with large pretrained models.", "", "commands:"]
+    lines = [
+        "usage: crossrec COMMAND ...",
+        "",
+        "Cross-domain recommendation with large pretrained models.",
+        "",
+        "commands:",
+    ]
     lines += [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
     lines += [
         "",

@@ -45,7 +45,9 @@ def options(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, str]:
     found: dict[str, str] = {}
     for folder in search_path(config_dirs):
         for path in sorted((folder / group).glob("*.yaml")):
-            comments = [line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line]
+            comments = [
+                line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line
+            ]
             found[path.stem] = comments[0].lstrip("# ") if comments else ""
     return found
 
@@ -88,7 +90,9 @@ def plain(node: DictConfig) -> dict[str, Any]:
     try:
         return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
-        raise CrossrecError(f"config value {error.full_key!r} has no value: set it on the command line, as {error.full_key}=...") from error
+        raise CrossrecError(
+            f"config value {error.full_key!r} has no value: set it on the command line, as {error.full_key}=..."
+        ) from error
 
 
 def build(node: Any, **arguments: Any) -> Any:

@@ -77,7 +77,7 @@ def explain(error: Exception, overrides: list[str], config_dirs: Sequence[Path] 
             parent = key.rpartition(".")[0]
             siblings = [k for k in known_keys if k.rpartition(".")[0] == parent]
             close = difflib.get_close_matches(key, known_keys + list(GROUPS), n=3, cutoff=0.6)
-            hint = f"; did you mean {', '.join(close)}?" if close else nearest(key, siblings or list(config))
+            hint = f"; did you mean {', '.join(close)}?" if close else nearest(key, siblings or [k for k in known_keys if "." not in k])
             return CrossrecError(f"no config key {key!r}{hint}")
     message = " ".join(str(error).split())
     return CrossrecError(f"the configuration cannot be composed: {message}")

@@ -80,7 +80,11 @@ class BareSequence(nn.Module):
     def forward(self, batch: object) -> Tensor:
         items = batch.history.clamp_min(0)
         length = items.shape[1]
-        x = self.items(items) + self.positions.weight[:length] + self.domain(torch.bucketize(items, self.stops, right=True))
+        x = (
+            self.items(items)
+            + self.positions.weight[:length]
+            + self.domain(torch.bucketize(items, self.stops, right=True))
+        )
         x = self.dropout(x)
         mask = nn.Transformer.generate_square_subsequent_mask(length)
         for layer in self.layers:

@@ -30,7 +30,9 @@ def main(arguments: list[str]) -> None:
     quiet()
     evaluation = evaluation_of(RunFolder.existing(options.run).config, options.overrides)
     run, parts = load_run(options.run, evaluation)
-    trainer = pl.Trainer(accelerator="auto", devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False)
+    trainer = pl.Trainer(
+        accelerator="auto", devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
+    )
     trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
     name = hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:12]
     record: dict[str, Any] = {"evaluation": evaluation, "test": parts.model.results}

@@ -21,7 +21,9 @@ def main(arguments: list[str]) -> None:
     who.add_argument("--users-file", type=Path, help="text file with a user name a line")
     who.add_argument("--history", help="item names or titles, oldest first, separated by ';': recommend for a new user")
     parser.add_argument("--include-seen", action="store_true", help="also recommend what the user already has")
-    parser.add_argument("-o", "--output", type=Path, help="file to write: .csv, .parquet or .json (default: the terminal)")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="file to write: .csv, .parquet or .json (default: the terminal)"
+    )
     options = parser.parse_args(arguments)
 
     from crossrec.errors import CrossrecError

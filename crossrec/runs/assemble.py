@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from crossrec.config import build
 from crossrec.data.datamodule import MultiDomainDataModule
@@ -15,6 +17,7 @@ from crossrec.data.prepare import load_corpus, prepare
 from crossrec.data.schema import Corpus
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
+from crossrec.evaluation.protocols import Sampled, protocol
 from crossrec.runs.store import RunFolder
 from crossrec.strategies.base import Strategy
 
@@ -54,7 +57,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
 
     seed, target = int(config["seed"]), target_index(config, corpus)
     pl.seed_everything(seed, workers=True, verbose=False)
-    strategy_class = get_class(config["strategy"]["_target_"])
+    strategy_class: type[Strategy] = get_class(config["strategy"]["_target_"])
     objective = build(config["objective"])
     user_encoder = build(config["user_encoder"])(corpus=corpus, dim=int(config["dim"]))
     uses_history = getattr(strategy_class, "uses_history", user_encoder.uses_history)
@@ -81,6 +84,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         target=target,
         metrics=metrics,
         monitor=str(config["evaluation"]["monitor"]),
+        membership=torch.from_numpy(corpus.membership),
         seed=seed,
     )
     if not strategy_class.trains:
@@ -91,8 +95,8 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
 def _datamodule(
     config: Mapping[str, Any], corpus: Corpus, objective: Any, uses_history: bool, sequences: bool, trained: list[str]
 ) -> MultiDomainDataModule:
-    evaluation = config["evaluation"]
-    target = config["target"]
+    evaluation, target = config["evaluation"], config["target"]
+    ranked = protocol(evaluation["protocol"], evaluation["n_candidates"], evaluation["candidate_sampling"])
     return MultiDomainDataModule(
         corpus,
         build(config["split"]),
@@ -107,8 +111,8 @@ def _datamodule(
         valid_domains=trained if target in (None, "all") else [str(target)],
         history_length=int(config["history_length"]),
         uses_history=uses_history,
-        n_candidates=int(evaluation["n_candidates"] or 0) if evaluation["protocol"] == "sampled" else 0,
-        candidate_sampling=evaluation["candidate_sampling"],
+        n_candidates=ranked.n_candidates if isinstance(ranked, Sampled) else 0,
+        candidate_sampling=ranked.sampling if isinstance(ranked, Sampled) else "uniform",
         valid_queries=evaluation["valid_queries"],
         query_batch_size=evaluation["query_batch_size"],
         seed=int(config["seed"]),
@@ -146,18 +150,13 @@ def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[R
     Raises:
         CrossrecError: the folder holds no finished run.
     """
-    import torch
-
     run = RunFolder.existing(path)
     if not run.finished:
         raise CrossrecError(f"run {run.id} is {run.status['state']}: train it to its end with the same line first")
     config = run.config
     if evaluation is not None:
         config["evaluation"] = dict(evaluation)
-    recorded = Path(run.path / "corpus.json")
-    import json
-
-    stored = Path(json.loads(recorded.read_text())["path"])
+    stored = Path(json.loads((run.path / "corpus.json").read_text())["path"])
     corpus = load_corpus(stored) if stored.is_dir() else prepare_corpus(config)
     assembly = assemble(config, corpus)
     if run.best.is_file():

@@ -29,7 +29,9 @@ def science(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     kept = {key: _without_paths(config[key]) for key in SCIENCE if key in config}
     trainer = config["trainer"]
     kept["trainer"] = {key: trainer.get(key) for key in BUDGET}
-    kept["trainer"].update({k: v for k, v in trainer.items() if k.startswith("limit_") or k in ("max_steps", "min_epochs")})
+    kept["trainer"].update(
+        {k: v for k, v in trainer.items() if k.startswith("limit_") or k in ("max_steps", "min_epochs")}
+    )
     kept["data"] = fingerprint
     return kept
 

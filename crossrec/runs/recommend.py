@@ -84,7 +84,9 @@ def _users(corpus: Corpus, names: Sequence[str] | None) -> Tensor:
     )
     missing = found.filter(pl.col("user").is_null())["name"]
     if len(missing):
-        raise CrossrecError(f"no user {missing[0]!r} in this corpus{nearest(missing[0], corpus.users['name'].to_list()[:50000])}")
+        raise CrossrecError(
+            f"no user {missing[0]!r} in this corpus{nearest(missing[0], corpus.users['name'].to_list()[:50000])}"
+        )
     return torch.from_numpy(found["user"].to_numpy().copy())
 
 

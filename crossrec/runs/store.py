@@ -150,8 +150,12 @@ def git_revision() -> str | None:
         return None
     command = ["git", "-C", str(root)]
     try:
-        revision = subprocess.run([*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run([*command, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout.strip()
+        revision = subprocess.run(
+            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            [*command, "status", "--porcelain", "-uno"], capture_output=True, text=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
     return revision + ("+dirty" if dirty else "")

@@ -75,7 +75,10 @@ def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> Non
     with _logger(config, run) as logger:
         callbacks, best = _callbacks(config, run, model.trains)
         trainer: pl.Trainer = _trainer(config, run, logger, callbacks)
-        record: dict[str, Any] = {"monitor": config["evaluation"]["monitor"], "protocol": config["evaluation"]["protocol"]}
+        record: dict[str, Any] = {
+            "monitor": config["evaluation"]["monitor"],
+            "protocol": config["evaluation"]["protocol"],
+        }
         record |= {"best_epoch": None, "best_score": None}
         if model.trains:
             trainer.fit(model, datamodule=data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -18,8 +18,6 @@ from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.summary import flatten
 from crossrec.objectives.base import Objective
 from crossrec.strategies.scoring import last_state, score_pairs, score_shared
-
-TRAIN_ON_ALL = None
 
 
 class Strategy(pl.LightningModule):
@@ -40,11 +38,13 @@ class Strategy(pl.LightningModule):
         target: index of the domain that adaptation adapts to; None when every domain is a target.
         metrics: stage name (``valid``, ``test``) -> index of an evaluated domain -> its metric.
         monitor: name of the validation metric that selects the epoch, e.g. ``ndcg@10``.
+        membership: (n_users, n_domains) bool, who is in which domain.
         domain_weights: domain name -> weight of its rows in the recommendation loss (default 1 each).
         seed: of the run.
     """
 
     trains = True
+    membership: Tensor
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Strategy(pl.LightningModule):
         target: int | None,
         metrics: Mapping[str, Mapping[int, RankingMetrics]],
         monitor: str,
+        membership: Tensor,
         adaptation: Mapping[str, Adaptation] | None = None,
         scheduler: Callable[..., Any] | None = None,
         domain_weights: Mapping[str, float] | None = None,
@@ -71,6 +72,7 @@ class Strategy(pl.LightningModule):
         self.target = target
         self.monitor = monitor
         self.run_seed = seed
+        self.register_buffer("membership", membership, persistent=False)
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._metrics = nn.ModuleDict(
@@ -100,7 +102,7 @@ class Strategy(pl.LightningModule):
     def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
         """Encode users (q,) with their histories (q, l), PAD-padded, to (q, f); no history gives the zero vector."""
         if not self.user_encoder.uses_history:
-            return self.user_encoder(users)
+            return cast(Tensor, self.user_encoder(users))
         if history.shape[1] == 0:
             return torch.zeros(len(users), self.item_encoder.dim, device=self.device)
         states = self.history_states(history)
@@ -120,7 +122,7 @@ class Strategy(pl.LightningModule):
     def catalogue(self, domain: int) -> Tensor:
         """Vectors (n_items, f) of a domain's whole catalogue."""
         d = self.domains[domain]
-        return self.item_encoder(torch.arange(d.start, d.stop, device=self.device))
+        return cast(Tensor, self.item_encoder(torch.arange(d.start, d.stop, device=self.device)))
 
     def score(self, batch: QueryBatch) -> Tensor:
         """Scores (q, n_items of the domain) of the queries; the catalogue is encoded once an evaluation."""
@@ -136,7 +138,9 @@ class Strategy(pl.LightningModule):
             users, items = self.user_encoder(batch.users), self.item_encoder(batch.items)
             weight = self._row_weights(batch.domains)
             loss = self.objective.labelled((users * items).sum(-1), batch.labels, weight=weight)
-            views = self.adaptation_views(users, batch.users, items, batch.items, batch.domains) if self.adaptation else {}
+            views = (
+                self.adaptation_views(users, batch.users, items, batch.items, batch.domains) if self.adaptation else {}
+            )
             return loss, views
         if isinstance(batch, PairwiseBatch):
             users, ids, domains = self.user_encoder(batch.users), batch.users, batch.domains
@@ -156,7 +160,7 @@ class Strategy(pl.LightningModule):
         elif self.objective.shared:
             loss = score_shared(self, users, items, positives, domains, negatives, weight)
         else:
-            loss = score_pairs(self, users, items, negatives, weight)
+            loss = score_pairs(self, users, items, domains, negatives, weight)
         views = self.adaptation_views(users, ids, items, positives, domains) if self.adaptation else {}
         return loss, views
 
@@ -181,7 +185,7 @@ class Strategy(pl.LightningModule):
     ) -> dict[str, DomainViews]:
         """Vectors the adaptation terms compare: users as seen in each row's domain, and the rows' items."""
         return {
-            "users": DomainViews(vectors=users, domains=domains, ids=user_ids),
+            "users": DomainViews(vectors=users, domains=domains, ids=user_ids, membership=self.membership[user_ids]),
             "items": DomainViews(vectors=items, domains=domains, ids=item_ids),
         }
 
@@ -252,7 +256,9 @@ class Strategy(pl.LightningModule):
         chosen = self.domains[self.target].name if self.target is not None else "macro"
         key = f"valid/{chosen}/{self.monitor}"
         if key not in self.results:
-            raise CrossrecError(f"evaluation.monitor={self.monitor} is not computed; there are " + ", ".join(self.results))
+            raise CrossrecError(
+                f"evaluation.monitor={self.monitor} is not computed; there are " + ", ".join(self.results)
+            )
         self.log_dict({k: v for k, v in self.results.items() if k.count("/") == 2}, rank_zero_only=False)
         self.log("valid/monitor", self.results[key], prog_bar=True)
 

@@ -23,19 +23,23 @@ def last_state(states: Tensor, mask: Tensor) -> Tensor:
     return states[rows, (lengths - 1).clamp_min(0)] * (lengths > 0).unsqueeze(1)
 
 
-def score_pairs(model: Strategy, users: Tensor, items: Tensor, negatives: Tensor, weight: Tensor | None) -> Tensor:
+def score_pairs(
+    model: Strategy, users: Tensor, items: Tensor, domains: Tensor, negatives: Tensor, weight: Tensor | None
+) -> Tensor:
     """Objective on positives and each row's own negatives.
 
     Args:
         model: owns the item encoder and the objective.
         users: (m, f).
         items: (m, f) vectors of the positives.
+        domains: (m,) domain index.
         negatives: (m, n) item ids.
         weight: (m,) or None.
     """
     positive = (users * items).sum(-1)
     negative = torch.einsum("mf,mnf->mn", users, model.item_encoder(negatives))
-    return model.objective.sampled(positive, negative, weight=weight)
+    sizes = torch.tensor([d.n_items for d in model.domains], device=domains.device)[domains]
+    return model.objective.sampled(positive, negative, catalogue_size=sizes, weight=weight)
 
 
 def score_shared(
