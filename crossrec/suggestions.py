@@ -13,7 +13,7 @@ from crossrec.errors import CrossrecError
 
 
 def nearest(word: str, known: Sequence[str], what: str = "did you mean") -> str:
-    """Return ``"; did you mean a, b?"`` for the known names nearest to ``word``, or the whole list when none is near."""
+    """Return ``"; did you mean a, b?"`` with the known names nearest to ``word``, or all names when none is near."""
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
     if close:
         return f"; {what} {', '.join(close)}?"
@@ -77,7 +77,8 @@ def explain(error: Exception, overrides: list[str], config_dirs: Sequence[Path] 
             parent = key.rpartition(".")[0]
             siblings = [k for k in known_keys if k.rpartition(".")[0] == parent]
             close = difflib.get_close_matches(key, known_keys + list(GROUPS), n=3, cutoff=0.6)
-            hint = f"; did you mean {', '.join(close)}?" if close else nearest(key, siblings or [k for k in known_keys if "." not in k])
+            near = siblings or [k for k in known_keys if "." not in k]
+            hint = f"; did you mean {', '.join(close)}?" if close else nearest(key, near)
             return CrossrecError(f"no config key {key!r}{hint}")
     message = " ".join(str(error).split())
     return CrossrecError(f"the configuration cannot be composed: {message}")

@@ -1,4 +1,4 @@
-"""Epoch of the pairwise and of the sequence objective against a bare torch loop with the same arithmetic on the same batches.
+"""Epoch of the pairwise and of the sequence objective against a bare torch loop: same arithmetic, same batches.
 
     python scripts/bench_training.py [pairwise] [sequence]
 
@@ -27,8 +27,8 @@ EPOCHS = 5
 CASES = {
     "pairwise": ["data=movielens", "split=ratio", "strategy=merged", "objective=bpr", "batch_size=2048", "target=all"],
     "sequence": [
-        "data=food_kitchen", "strategy=merged", "user_encoder=transformer", "objective=sampled_softmax", "batch_size=256",
-        "target=all",
+        "data=food_kitchen", "strategy=merged", "user_encoder=transformer", "objective=sampled_softmax",
+        "batch_size=256", "target=all",
     ],
 }  # fmt: skip
 
@@ -142,7 +142,8 @@ def measure(name: str) -> None:
     ratios = sorted(a / b for a, b in zip(ours, theirs))
     print(
         f"{name}: crossrec {statistics.median(ours):.2f} s, bare torch {statistics.median(theirs):.2f} s an epoch of "
-        f"{len(loader)} batches; ratio median {statistics.median(ratios):.2f} (min {ratios[0]:.2f}, max {ratios[-1]:.2f})"
+        f"{len(loader)} batches; ratio median {statistics.median(ratios):.2f} "
+        f"(min {ratios[0]:.2f}, max {ratios[-1]:.2f})"
     )
 
 

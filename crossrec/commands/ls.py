@@ -9,7 +9,8 @@ from crossrec.errors import CrossrecError
 
 USAGE = """usage: crossrec ls [GROUP | runs [FOLDER]]
 
-Without an argument: the config groups. With one: its options, a line each. `runs`: the runs below FOLDER (default: runs)."""
+Without an argument: the config groups. With one: its options, a line each.
+`runs`: the runs below FOLDER (default: runs)."""
 
 
 def main(arguments: list[str]) -> None:

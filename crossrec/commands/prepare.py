@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crossrec.data.schema import Corpus
 
 USAGE = """usage: crossrec prepare data=SOURCE [data.source.KEY=VALUE ...] [data.filter.KEY=VALUE ...]
 
@@ -28,13 +32,13 @@ def main(arguments: list[str]) -> None:
     _print(corpus, seconds)
 
 
-def _print(corpus, seconds: float) -> None:  # type: ignore[no-untyped-def]
+def _print(corpus: Corpus, seconds: float) -> None:
     import polars as pl
     from rich.console import Console
     from rich.table import Table
 
     counts = (
-        corpus.interactions.select("user", domain=pl.lit(corpus.item_domain)[corpus.interactions["item"]])
+        corpus.interactions.select("user", domain=pl.Series(corpus.item_domain[corpus.interactions["item"]]))
         .group_by("domain")
         .agg(pl.len(), pl.col("user").n_unique())
         .sort("domain")
@@ -46,7 +50,7 @@ def _print(corpus, seconds: float) -> None:  # type: ignore[no-untyped-def]
     for d in corpus.domains:
         rows, users = found.get(d.index, (0, 0))
         part = corpus.items[d.start : d.stop]
-        have = [f"{part[m].is_not_null().mean():.0%}" for m in corpus.modalities]
+        have = [f"{1 - part[m].null_count() / max(d.n_items, 1):.0%}" for m in corpus.modalities]
         density = rows / max(users * d.n_items, 1)
         table.add_row(d.name, f"{users:,}", f"{d.n_items:,}", f"{rows:,}", f"{density:.3%}", *have)
     console = Console()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars
 
 
 def main(arguments: list[str]) -> None:
@@ -11,7 +15,8 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="crossrec recommend",
         description="Top-k items per user from a finished run's selected checkpoint.",
-        epilog="example: crossrec recommend runs/food_kitchen-mmd-0123456789ab --history 'B002IYDXW8; B000BIZT3E' --domain food",
+        epilog="example: crossrec recommend runs/food_kitchen-mmd-0123456789ab --domain food"
+        " --history 'B002IYDXW8; B000BIZT3E'",
     )
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("-k", type=int, default=10, help="items per user (default 10)")
@@ -50,7 +55,7 @@ def main(arguments: list[str]) -> None:
         print(f"{frame.height} rows for {frame['user'].n_unique()} users written to {options.output}")
 
 
-def _print(frame) -> None:  # type: ignore[no-untyped-def]
+def _print(frame: polars.DataFrame) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def main(arguments: list[str]) -> None:
 
 def config_dirs(arguments: list[str]) -> list[Path]:
     """Folders given by ``--config-dir DIR``."""
-    found = [Path(b) for a, b in zip(arguments, arguments[1:]) if a in ("--config-dir", "-cd")]
+    found = [Path(b) for a, b in pairwise(arguments) if a in ("--config-dir", "-cd")]
     return found + [Path(a.partition("=")[2]) for a in arguments if a.startswith("--config-dir=")]
 
 

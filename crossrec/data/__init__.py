@@ -1,0 +1,1 @@
+"""Corpora, splits, negatives and batches; no torch modules."""

@@ -40,8 +40,8 @@ class RawDomain:
 
     Args:
         name: the domain's name.
-        interactions: columns ``user: str, item: str, rating: f32, time: i64``, in file order. A user name that occurs in
-            two domains is the same person.
+        interactions: columns ``user: str, item: str, rating: f32, time: i64``, in file order. A user name that occurs
+            in two domains is the same person.
         items: columns ``item: str`` and any of ``title, text, image, audio`` (str, null where missing) and ``entity``
             (str: equal values in two domains are one thing); one row an item. Items without a row have no modality.
     """
@@ -59,7 +59,8 @@ class Corpus:
         domains: in order of their item ranges.
         interactions: see :data:`INTERACTIONS`.
         items: one row per global item id, sorted: ``item: i64, domain: i64, name: str, entity: i64`` and the modality
-            columns ``title, text, image, audio`` that the source has (str, null where missing: a mask, never a fake value).
+            columns ``title, text, image, audio`` that the source has (str, null where missing: a mask, never a fake
+            value).
         users: one row per global user id, sorted: ``user: i64, name: str``.
         timed: whether ``time`` is an instant that can be compared between users (a temporal split needs it); otherwise
             it is only the order of events of one user, or nothing at all when ``ordered`` is false.

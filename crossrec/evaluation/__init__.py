@@ -1,0 +1,1 @@
+"""Ranking, its metrics and protocols."""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, cast
 
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class Sampled:
     """
 
     n_candidates: int = 99
-    sampling: str = "uniform"
+    sampling: Literal["uniform", "popularity"] = "uniform"
 
     def __post_init__(self) -> None:
         if self.n_candidates < 1:
@@ -69,7 +70,7 @@ def protocol(kind: str, n_candidates: int | None = None, sampling: str | None = 
     if kind == "sampled":
         if n_candidates is None:
             raise CrossrecError("evaluation.protocol=sampled needs evaluation.n_candidates, e.g. 99")
-        return Sampled(int(n_candidates), sampling or "uniform")
+        return Sampled(int(n_candidates), cast(Literal["uniform", "popularity"], sampling or "uniform"))
     raise CrossrecError(f"evaluation.protocol must be full or sampled, not {kind!r}")
 
 

@@ -16,7 +16,7 @@ SCIENCE = (
 """Config keys that change a run's numbers; paths, loggers and launchers do not."""
 
 BUDGET = ("max_epochs", "gradient_clip_val", "accumulate_grad_batches", "check_val_every_n_epoch", "precision")
-"""Trainer options that change a run's numbers; devices, strategy and progress bars do not (the batch size is global)."""
+"""Trainer options that change a run's numbers; devices and progress bars do not (the batch size is global)."""
 
 
 def science(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:

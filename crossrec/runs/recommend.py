@@ -58,7 +58,8 @@ def recommend_history(
     _, parts = load_run(path)
     if not parts.datamodule.uses_history:
         raise CrossrecError(
-            "this run knows users by id only, so it cannot rank for a typed history; train with user_encoder=mean or transformer"
+            "this run knows users by id only, so it cannot rank for a typed history;"
+            " train with user_encoder=mean or transformer"
         )
     history = _items(parts.corpus, items)[-parts.datamodule.history_length :].unsqueeze(0)
     users = torch.zeros(1, dtype=torch.long)
@@ -160,5 +161,10 @@ def write_frame(frame: pl.DataFrame, path: Path) -> None:
     """Write CSV, Parquet or JSON by the name's ending, to a temporary name first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".json": frame.write_json}[path.suffix](temporary)
+    if path.suffix == ".csv":
+        frame.write_csv(temporary)
+    elif path.suffix == ".parquet":
+        frame.write_parquet(temporary)
+    else:
+        frame.write_json(temporary)
     os.replace(temporary, path)

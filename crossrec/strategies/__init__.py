@@ -1,0 +1,1 @@
+"""The LightningModules: what trains on which domains, and what is adapted."""

@@ -11,8 +11,8 @@ class StatisticMatching(Strategy):
 
     Loss: L_rec + sum_k w_k D_k, with D_k the terms of ``adaptation`` (maximum mean discrepancy by default).
 
-    Source: Long et al., "Learning transferable features with deep adaptation networks", ICML 2015, eq. (6), applied to the
-    user and item towers.
+    Source: Long et al., "Learning transferable features with deep adaptation networks", ICML 2015, eq. (6), applied to
+    the user and item towers.
     """
 
     def __init__(self, **arguments: object) -> None:

@@ -69,7 +69,7 @@ def test_configs_build_item_encoders(make_corpus, tiny_model, tmp_path, option):
     for part in (node, *node.get("encoders", {}).values()):
         if "model" in part:
             part["model"], part["cache_dir"] = str(tiny_model), str(tmp_path)
-            part["max_length"] = 16
+            part["max_length"], part["whitening_dim"] = 16, 4
     corpus = make_corpus(6, title=list("abcdef"))
     encoder = build(node)(corpus=corpus, dim=5, train_items=torch.ones(6, dtype=torch.bool))
     assert isinstance(encoder, ItemEncoder) and encoder(ITEMS).shape == (2, 2, 5)

@@ -11,8 +11,9 @@ def test_what_changes_numbers_changes_the_id() -> None:
     assert base.startswith("synthetic-merged-")
     changes = (
         "seed=1", "dim=32", "split=ratio", "objective=bce", "optimizer.lr=0.01", "trainer.max_epochs=7", "target=a",
-        "trainer.gradient_clip_val=1.0", "item_encoder.share_entities=true", "evaluation.monitor=recall@10", "callbacks=none",
-        "sampler=cycle", "history_length=9", "negatives=popularity", "scheduler=cosine", "+trainer.limit_train_batches=3",
+        "trainer.gradient_clip_val=1.0", "item_encoder.share_entities=true", "evaluation.monitor=recall@10",
+        "sampler=cycle", "history_length=9", "negatives=popularity", "scheduler=cosine", "callbacks=none",
+        "+trainer.limit_train_batches=3",
     )  # fmt: skip
     ids = [name(change) for change in changes]
     assert len({base, *ids}) == len(ids) + 1

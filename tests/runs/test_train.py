@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,9 @@ from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import find_runs
 from crossrec.runs.train import train
+from crossrec.strategies.base import Strategy
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 def run(words: list[str]) -> RunFolder:
@@ -31,7 +33,7 @@ def test_a_run_folder_is_self_sufficient(small: list[str]) -> None:
     for name in ("config.yaml", "overrides.json", "versions.json", "corpus.json", "status.json", "log/metrics.csv"):
         assert (made.path / name).is_file(), name
     metrics = made.metrics
-    assert metrics["split"]["test"] > 0
+    assert metrics["split"]["domains"]["b"]["test"] == metrics["test"]["test/b/n_queries"] > 0
     table = pl.read_parquet(made.path / "per_user" / "b.parquet")
     assert table.height == metrics["test"]["test/b/n_queries"]
     assert table["ndcg@10"].mean() == pytest.approx(metrics["test"]["test/b/ndcg@10"], abs=1e-12)
@@ -83,51 +85,73 @@ def test_two_processes_never_run_the_same_run(small: list[str]) -> None:
         train(composed(small), small)
 
 
-@pytest.mark.parametrize("every", [None, 3], ids=["epoch", "mid-epoch"])
+HANG = """
+import pathlib, sys, time
+from crossrec.cli import main
+from crossrec.strategies.base import Strategy
+step, marker = int(sys.argv[1]), pathlib.Path(sys.argv[2])
+start = Strategy.on_train_batch_start
+def hang(self, batch, batch_idx):
+    if self.global_step == step:
+        marker.write_text(str(batch_idx))
+        time.sleep(600)
+    return start(self, batch, batch_idx)
+Strategy.on_train_batch_start = hang
+main(sys.argv[3:])
+"""
+"""A command line that stands still before training step argv[1], and says so by the file argv[2]."""
+
+
+def kill_at(step: int, words: list[str], folder: Path) -> int:
+    """Train in a process that is killed (SIGKILL) before step ``step``; the number of its batch in the epoch."""
+    marker = folder / "stands-still"
+    folder.mkdir()
+    line = [sys.executable, "-c", HANG, str(step), str(marker), "train", *words, f"paths.runs={folder}"]
+    with open(folder / "errors", "w") as errors:
+        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=errors, cwd=REPO)
+        try:
+            for _ in range(2400):
+                if marker.is_file() and marker.read_text():
+                    break
+                assert process.poll() is None, (folder / "errors").read_text()[-2000:]
+                time.sleep(0.05)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    return int(marker.read_text())
+
+
+@pytest.mark.parametrize(("every", "saved"), [(None, "epoch"), (3, "step")], ids=["epoch", "mid-epoch"])
 def test_killed_in_mid_epoch_and_resumed_gives_the_metrics_of_the_uninterrupted_run(
-    small: list[str], tmp_path: Path, every: int | None
+    small: list[str], tmp_path: Path, every: int | None, saved: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [
-        *small, "user_encoder=transformer", "objective=sampled_softmax", "strategy=mmd", "trainer.max_epochs=6", "batch_size=16",
-        "history_length=8", "scheduler=cosine", f"checkpoint_every_n_steps={every or 'null'}",
+        *small, "user_encoder=transformer", "objective=sampled_softmax", "strategy=mmd", "trainer.max_epochs=4",
+        "batch_size=16", "history_length=8", "scheduler=cosine", f"checkpoint_every_n_steps={every or 'null'}",
     ]  # fmt: skip
     whole = run([*words, f"paths.runs={tmp_path / 'whole'}"])
+    total = torch.load(whole.last, weights_only=True)["global_step"]
+    per_epoch = total // 4
+    assert per_epoch >= 10
     folder = tmp_path / "killed"
-    line = [sys.executable, "-m", "crossrec", "train", *words, f"paths.runs={folder}"]
-    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=_slow(tmp_path))
-    last = folder / whole.id / "checkpoints" / "last.ckpt"
-    for _ in range(1200):
-        if last.is_file() or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    assert process.poll() is None, process.stderr.read().decode()[-2000:] if process.stderr else ""
-    time.sleep(0.4)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    state = json.loads((folder / whole.id / "status.json").read_text())["state"]
-    assert state == "running"
-    assert not (folder / whole.id / "metrics.json").exists()
+    batch = kill_at(per_epoch + 8, words, folder)
+    assert batch == 8  # in the middle of the second epoch
+    killed = RunFolder(folder / whole.id)
+    assert killed.status["state"] == "running"
+    assert not (killed.path / "metrics.json").exists()
+    checkpoint = torch.load(killed.last, weights_only=True)["global_step"]
+    assert checkpoint == (per_epoch if saved == "epoch" else (per_epoch + 8) // 3 * 3)
+
+    steps = []
+    original = Strategy.training_step
+    monkeypatch.setattr(
+        Strategy, "training_step", lambda self, *a: steps.append(self.global_step) or original(self, *a)
+    )
     resumed = run([*words, f"paths.runs={folder}"])
     assert resumed.id == whole.id
-    assert resumed.metrics == whole.metrics
-    best = [torch.load(r.best, weights_only=True)["state_dict"] for r in (whole, resumed)]
-    assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
-
-
-def _slow(tmp_path: Path) -> dict[str, str]:
-    """Environment in which every training step takes 50 ms longer, so that the kill falls into an epoch."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys, threading, time\n"
-        "def patch():\n"
-        "    while 'crossrec.strategies.base' not in sys.modules or not hasattr(sys.modules['crossrec.strategies.base'], 'Strategy'):\n"
-        "        time.sleep(0.001)\n"
-        "    strategy = sys.modules['crossrec.strategies.base'].Strategy\n"
-        "    start = strategy.on_train_batch_start\n"
-        "    def slow(self, batch, batch_idx):\n"
-        "        time.sleep(0.05)\n"
-        "        return start(self, batch, batch_idx)\n"
-        "    strategy.on_train_batch_start = slow\n"
-        "threading.Thread(target=patch, daemon=True).start()\n"
-    )
-    paths = [str(tmp_path), str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+    assert steps == list(range(checkpoint, total))  # it went on where it stood, and redid nothing before
+    assert (resumed.path / "metrics.json").read_bytes() == (whole.path / "metrics.json").read_bytes()
+    for name in ("best", "last"):
+        states = [torch.load(getattr(r, name), weights_only=True)["state_dict"] for r in (whole, resumed)]
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
