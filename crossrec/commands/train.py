@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +39,11 @@ def main(arguments: list[str]) -> None:
     from crossrec.suggestions import explain
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we tell them in one sentence
-    # Lightning starts further DDP processes from sys.argv, so it must name a file that trains by itself.
-    sys.argv = [str(Path(__file__).resolve()), *arguments]
     _check(arguments)
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)
     try:
-        application()
+        with _startable(arguments):
+            application()
     except CrossrecError:
         raise
     except Exception as error:
@@ -49,6 +51,23 @@ def main(arguments: list[str]) -> None:
         if known is None:
             raise
         raise known from error
+
+
+@contextmanager
+def _startable(arguments: list[str]) -> Iterator[None]:
+    """Say how this command line is started again: Lightning starts the other DDP processes by it.
+
+    It runs ``python -m <name of the main module> <sys.argv[1:]>``, or the file ``sys.argv[0]`` without such a name.
+    Neither ``crossrec train ...`` nor ``python -m crossrec train ...`` is a command line that Hydra could read.
+    """
+    main_module, argv = sys.modules["__main__"], sys.argv
+    spec = getattr(main_module, "__spec__", None)
+    sys.argv = [__file__, *arguments]
+    main_module.__spec__ = find_spec("crossrec.commands.train")
+    try:
+        yield
+    finally:
+        sys.argv, main_module.__spec__ = argv, spec
 
 
 def config_dirs(arguments: list[str]) -> list[Path]:

@@ -29,12 +29,13 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> float | None:
 
     corpus = prepare_corpus(config)
     run = RunFolder((Path(config["paths"]["runs"]) / run_id(config, corpus.fingerprint)).resolve())
+    if run.finished:
+        if _is_main_process():
+            print_run(run)
+        return _selected(run)
     if not _is_main_process():
         _fit_and_test(config, corpus, run)
         return None
-    if run.finished:
-        print_run(run)
-        return _selected(run)
     with run.lock():
         if run.finished:
             return _selected(run)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.adaptation.base import Adaptation, DomainViews
+from crossrec.adaptation.gather import world_size
 from crossrec.data.batches import PAD, Batch, PairwiseBatch, PointwiseBatch, QueryBatch, SequenceBatch
 from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder, UserEncoder
@@ -138,10 +139,9 @@ class Strategy(pl.LightningModule):
             users, items = self.user_encoder(batch.users), self.item_encoder(batch.items)
             weight = self._row_weights(batch.domains)
             loss = self.objective.labelled((users * items).sum(-1), batch.labels, weight=weight)
-            views = (
-                self.adaptation_views(users, batch.users, items, batch.items, batch.domains) if self.adaptation else {}
-            )
-            return loss, views
+            ids, positives, domains = batch.users, batch.items, batch.domains
+            views = self.adaptation_views(users, ids, items, positives, domains) if self.adaptation else {}
+            return self._share(loss, weight, len(ids)), views
         if isinstance(batch, PairwiseBatch):
             users, ids, domains = self.user_encoder(batch.users), batch.users, batch.domains
             positives, negatives = batch.positives, batch.negatives
@@ -162,7 +162,15 @@ class Strategy(pl.LightningModule):
         else:
             loss = score_pairs(self, users, items, domains, negatives, weight)
         views = self.adaptation_views(users, ids, items, positives, domains) if self.adaptation else {}
-        return loss, views
+        return self._share(loss, weight, len(ids)), views
+
+    def _share(self, loss: Tensor, weight: Tensor | None, rows: int) -> Tensor:
+        """Weigh this process's mean by its rows: the mean over processes is then the mean over the global batch."""
+        if world_size() == 1:
+            return loss
+        mass = loss.new_tensor(float(rows)) if weight is None else weight.sum()
+        mean = cast(Tensor, self.trainer.strategy.reduce(mass.clone(), reduce_op="mean"))
+        return loss * (mass / mean.clamp_min(1e-12))
 
     def _row_weights(self, domains: Tensor) -> Tensor | None:
         if self._domain_weights is None:
@@ -191,7 +199,10 @@ class Strategy(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Derive the step's random state from the seed, the step and the rank."""
-        torch.manual_seed((self.run_seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
+        seed = (self.run_seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed walks the stack where CUDA sleeps: 0.5 ms a step
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Recommendation loss plus every adaptation term."""

@@ -80,4 +80,4 @@ def score_shared(
         )
         share = float(len(rows)) if weight is None else weight[rows].sum()
         total, mass = total + part * share, mass + share
-    return total / mass
+    return total / mass.clamp_min(1e-12)
