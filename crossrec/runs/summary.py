@@ -57,12 +57,15 @@ def print_runs(runs: Iterable[RunFolder]) -> None:
 
     table = Table(title="runs", title_justify="left")
     for name in ("run", "strategy", "items", "users", "adaptation", "target", "seed", "state"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=True)
     for name in ("recall@10", "ndcg@10"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(*_line(run))
-    Console().print(table)
+    console = Console()
+    # a cut run id is of no use: let narrow terminals wrap whole lines, and pipes get them whole
+    console.width = max(console.width, console.measure(table).maximum)
+    console.print(table, soft_wrap=True)
 
 
 def _line(run: RunFolder) -> list[str]:

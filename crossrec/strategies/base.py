@@ -82,6 +82,7 @@ class Strategy(pl.LightningModule):
         self._domain_weights = self._weights_of(domain_weights)
         self._catalogue: dict[int, Tensor] = {}
         self._train_sums: dict[str, Tensor] = {}
+        self._total_steps = 0.0
         self.results: dict[str, float] = {}
 
     @classmethod
@@ -221,8 +222,11 @@ class Strategy(pl.LightningModule):
 
     def progress(self) -> float:
         """Share of the training budget that is spent, in [0, 1]."""
-        total = float(self.trainer.estimated_stepping_batches)
-        return min(self.global_step / total, 1.0) if 0 < total < float("inf") else 0.0
+        return min(self.global_step / self._total_steps, 1.0) if 0 < self._total_steps < float("inf") else 0.0
+
+    def on_fit_start(self) -> None:
+        """Take the training budget, in steps, once: Lightning computes it anew at each call."""
+        self._total_steps = float(self.trainer.estimated_stepping_batches)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean of every part of the loss."""
