@@ -62,10 +62,8 @@ def print_runs(runs: Iterable[RunFolder]) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(*_line(run))
-    console = Console()
-    # a cut run id is of no use: let narrow terminals wrap whole lines, and pipes get them whole
-    console.width = max(console.width, console.measure(table).maximum)
-    console.print(table, soft_wrap=True)
+    # a cut run id is of no use: narrow terminals wrap whole lines, and pipes get them whole
+    Console(width=max(Console().width, 160)).print(table, soft_wrap=True)
 
 
 def _line(run: RunFolder) -> list[str]:
