@@ -17,6 +17,8 @@ def nearest(word: str, known: Sequence[str], what: str = "did you mean") -> str:
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
     if close:
         return f"; {what} {', '.join(close)}?"
+    if len(known) > 40:
+        return f"; there are {len(known):,} names, the first is {min(known)!r}"
     return f"; valid names are {', '.join(sorted(known))}" if known else ""
 
 
