@@ -7,10 +7,11 @@ from pathlib import Path
 from crossrec.config import GROUPS, options
 from crossrec.errors import CrossrecError
 
-USAGE = """usage: crossrec ls [GROUP | runs [FOLDER]]
+USAGE = """usage: crossrec ls [GROUP | runs [FOLDER] [--csv FILE]]
 
 Without an argument: the config groups. With one: its options, a line each.
-`runs`: the runs below FOLDER (default: runs)."""
+`runs`: the runs below FOLDER (default: runs); --csv writes their test metrics to a .csv file, a row for each run,
+domain and metric."""
 
 
 def main(arguments: list[str]) -> None:
@@ -24,13 +25,7 @@ def main(arguments: list[str]) -> None:
         return
     group = arguments[0]
     if group == "runs":
-        from crossrec.runs.summary import find_runs, print_runs
-
-        folder = Path(arguments[1] if len(arguments) > 1 else "runs")
-        found = find_runs(folder)
-        if not found:
-            raise CrossrecError(f"no runs below {folder}; `crossrec train` makes one")
-        print_runs(found)
+        _runs(arguments[1:])
         return
     if group not in GROUPS:
         from crossrec.suggestions import nearest
@@ -38,3 +33,27 @@ def main(arguments: list[str]) -> None:
         raise CrossrecError(f"no config group {group!r}{nearest(group, GROUPS)}")
     for name, text in options(group).items():
         print(f"{name:<18} {text}")
+
+
+def _runs(arguments: list[str]) -> None:
+    from crossrec.runs.summary import find_runs, print_runs, runs_frame
+
+    table: Path | None = None
+    if "--csv" in arguments:
+        at = arguments.index("--csv")
+        if at + 1 == len(arguments) or not arguments[at + 1].endswith(".csv"):
+            raise CrossrecError("--csv needs the name of a file to write that ends in .csv")
+        table = Path(arguments[at + 1])
+        arguments = arguments[:at] + arguments[at + 2 :]
+    folder = Path(arguments[0] if arguments else "runs")
+    found = find_runs(folder)
+    if not found:
+        raise CrossrecError(f"no runs below {folder}; `crossrec train` makes one")
+    if table is None:
+        print_runs(found)
+        return
+    from crossrec.runs.recommend import write_frame
+
+    frame = runs_frame(found)
+    write_frame(frame, table)
+    print(f"{frame.height} rows of {frame['run'].n_unique()} runs written to {table}")

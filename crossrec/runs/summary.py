@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from crossrec.config import target_name
 from crossrec.runs.store import RunFolder
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SHOWN = ("recall@10", "ndcg@10", "hit@10", "mrr@10", "coverage@10")
 
@@ -66,9 +71,41 @@ def print_runs(runs: Iterable[RunFolder]) -> None:
     Console(width=max(Console().width, 160)).print(table, soft_wrap=True)
 
 
-def _line(run: RunFolder) -> list[str]:
-    from crossrec.config import target_name
+def runs_frame(runs: Iterable[RunFolder]) -> pl.DataFrame:
+    """Test metrics of finished runs, a row for each run, domain and metric, with what made them."""
+    import polars as pl
 
+    rows = []
+    for run in runs:
+        if not run.finished:
+            continue
+        config, metrics = run.config, run.metrics
+        versions = json.loads((run.path / "versions.json").read_text())
+        about = {
+            "run": run.id,
+            "git": versions["git"],
+            "strategy": target_name(config["strategy"]),
+            "items": item_encoder_name(config["item_encoder"]),
+            "users": target_name(config["user_encoder"]),
+            "objective": target_name(config["objective"]),
+            "adaptation": "+".join(config["adaptation"]),
+            "target": str(config["target"]),
+            "seed": config["seed"],
+            "best_epoch": metrics["best_epoch"],
+            "seconds": round(run.status["seconds"], 1),
+        }
+        for domain, row in domain_rows(metrics["test"]).items():
+            rows += [{**about, "domain": domain, "metric": name, "value": value} for name, value in row.items()]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def item_encoder_name(node: Mapping[str, Any]) -> str:
+    """Short name of an item encoder: ``id``, ``text``, or its parts, ``id+text``."""
+    parts = node.get("encoders")
+    return "+".join(parts) if parts else target_name(node)
+
+
+def _line(run: RunFolder) -> list[str]:
     config: dict[str, Any] = run.config
     state = run.status["state"]
     target = config["target"]
@@ -78,7 +115,7 @@ def _line(run: RunFolder) -> list[str]:
     return [
         run.id,
         target_name(config["strategy"]),
-        target_name(config["item_encoder"]),
+        item_encoder_name(config["item_encoder"]),
         target_name(config["user_encoder"]),
         ",".join(config["adaptation"]) or "-",
         str(target),
