@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
@@ -63,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
     except CrossrecError as error:
         print(f"crossrec {command}: error: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # the reader of a pipe (head, less) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print(f"crossrec {command}: interrupted; the same line again resumes", file=sys.stderr)
         sys.exit(130)
