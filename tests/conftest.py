@@ -1,6 +1,9 @@
 import os
 from pathlib import Path
 
+# Small tensors gain nothing from threads, and parallel tests that have some spin for each other's cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
@@ -36,3 +39,29 @@ def small(tmp_path: Path, cache: Path) -> list[str]:
         "batch_size=128",
         "dim=8",
     ]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a BERT of two layers with random weights and a vocabulary of letters."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-bert")
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters)]
+    (folder / "vocab.txt").write_text("\n".join(tokens))
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(tokens),
+            hidden_size=8,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=16,
+            max_position_embeddings=64,
+            initializer_range=0.5,
+        )
+        BertModel(config).save_pretrained(folder)
+    return folder

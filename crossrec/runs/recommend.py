@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def recommend_users(
         CrossrecError: an unknown user or domain.
     """
     _, parts = load_run(path)
-    users = _users(parts.corpus, names)
+    users = _users(parts, names)
     history = parts.datamodule.history_of(users)
     frames = [_ranked(parts, d, users, history, k, exclude_seen) for d in _domains(parts, domain)]
     return pl.concat(frames).sort("order", "domain", "rank").drop("order")
@@ -61,9 +62,10 @@ def recommend_history(
             "this run knows users by id only, so it cannot rank for a typed history;"
             " train with user_encoder=mean or transformer"
         )
-    history = _items(parts.corpus, items)[-parts.datamodule.history_length :].unsqueeze(0)
-    users = torch.zeros(1, dtype=torch.long)
-    frames = [_ranked(parts, d, users, history, k, exclude_seen, typed=True) for d in _domains(parts, domain)]
+    users, frames = torch.zeros(1, dtype=torch.long), []
+    for d in _domains(parts, domain):
+        history = _items(parts, items, d).unsqueeze(0)
+        frames.append(_ranked(parts, d, users, history, k, exclude_seen, typed=True))
     return pl.concat(frames).drop("order")
 
 
@@ -77,9 +79,10 @@ def _domains(parts: Assembly, name: str | None) -> list[Domain]:
     return trained if parts.model.target is None else [parts.corpus.domains[parts.model.target]]
 
 
-def _users(corpus: Corpus, names: Sequence[str] | None) -> Tensor:
+def _users(parts: Assembly, names: Sequence[str] | None) -> Tensor:
+    corpus = parts.corpus
     if names is None:
-        return torch.arange(corpus.n_users)
+        return torch.from_numpy(np.flatnonzero(corpus.membership[:, parts.datamodule.train_indices].any(1)))
     found = pl.DataFrame({"name": list(names)}, schema={"name": pl.String}).join(
         corpus.users, on="name", how="left", maintain_order="left"
     )
@@ -91,16 +94,25 @@ def _users(corpus: Corpus, names: Sequence[str] | None) -> Tensor:
     return torch.from_numpy(found["user"].to_numpy().copy())
 
 
-def _items(corpus: Corpus, names: Sequence[str]) -> Tensor:
+def _items(parts: Assembly, names: Sequence[str], domain: Domain) -> Tensor:
+    """Ids of typed items, by name, title or title without its year; of ``domain`` before other trained domains."""
     if not names:
         raise CrossrecError("the history is empty: name at least one item, separated by ';'")
+    table = parts.corpus.items.filter(pl.col("domain").is_in(parts.datamodule.train_indices))
+    table = table.sort(pl.col("domain") != domain.index, maintain_order=True)
+    column = "title" if "title" in table.columns else "name"
+    titles = table[column].str.to_lowercase()
+    short = titles.str.replace(r"\s*\(\d{4}\)$", "")
     ids = []
-    titles = corpus.items["title"] if "title" in corpus.items.columns else corpus.items["name"]
     for name in names:
-        match = corpus.items.filter((pl.col("name") == name) | (titles.str.to_lowercase() == name.lower()))
-        if not match.height:
-            known = [t for t in titles.drop_nulls().to_list() if t[:1].lower() == name[:1].lower()]
-            raise CrossrecError(f"no item {name!r} in this corpus{nearest(name, known[:20000])}")
+        same = [table.filter(s == n) for s, n in ((table["name"], name), (titles, name.lower()), (short, name.lower()))]
+        match = next((m for m in same if m.height), None)
+        if match is None:
+            known = [t for t in table[column].drop_nulls().to_list() if t[:1].lower() == name[:1].lower()]
+            raise CrossrecError(f"no item {name!r} in the domains of this run{nearest(name, known[:20000])}")
+        several = match[column].unique(maintain_order=True).to_list()
+        if match is same[2] and len(several) > 1:
+            raise CrossrecError(f"{name!r} may be {', '.join(several[:5])}: write one of these in full")
         ids.append(int(match["item"][0]))
     return torch.tensor(ids)
 
@@ -126,7 +138,7 @@ def _ranked(
             users=users[part], history=history[part], relevant=empty, seen=seen, candidates=empty, domain=domain.index,
             cold=torch.zeros(len(users[part]), dtype=torch.bool),
         )  # fmt: skip
-        values = parts.model.score(batch).float()
+        values = parts.model.score(replace(batch, history=batch.history[:, -parts.datamodule.history_length :])).float()
         local = seen - domain.start
         allowed = torch.ones_like(values, dtype=torch.bool)
         rows = torch.arange(len(values)).unsqueeze(1).expand_as(local)[seen != PAD]

@@ -157,7 +157,11 @@ def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: 
 @contextmanager
 def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
     """Build the logger; whatever happens, a W&B run is finished, so the next run of a sweep does not join it."""
+    import torch
+    from pytorch_lightning.loggers import CSVLogger
+
     from crossrec.config import build
+    from crossrec.runs.csv_log import go_on
 
     node = dict(config["logger"])
     if not node.get("_target_"):
@@ -176,7 +180,10 @@ def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
 
             wandb.finish(exit_code=status)
     else:
-        yield build(node)(save_dir=str(run.path), name="log", version="")
+        logger = build(node)(save_dir=str(run.path), name="log", version="")
+        if isinstance(logger, CSVLogger) and run.last.is_file() and _is_main_process():
+            go_on(logger, int(torch.load(run.last, map_location="cpu", weights_only=True)["global_step"]))
+        yield logger
 
 
 def quiet() -> None:

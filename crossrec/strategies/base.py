@@ -18,7 +18,8 @@ from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.summary import flatten
 from crossrec.objectives.base import Objective
-from crossrec.strategies.scoring import last_state, score_pairs, score_shared
+from crossrec.strategies.epoch_means import EpochMeans
+from crossrec.strategies.scoring import last_state, score_catalogue, score_pairs, score_shared
 
 
 class Strategy(pl.LightningModule):
@@ -81,7 +82,7 @@ class Strategy(pl.LightningModule):
         )
         self._domain_weights = self._weights_of(domain_weights)
         self._catalogue: dict[int, Tensor] = {}
-        self._train_sums: dict[str, Tensor] = {}
+        self._means = EpochMeans()
         self._total_steps = 0.0
         self.results: dict[str, float] = {}
 
@@ -157,7 +158,7 @@ class Strategy(pl.LightningModule):
         weight = self._row_weights(domains)
         items = self.item_encoder(positives) if self.adaptation or not self.objective.full else users.new_zeros(0)
         if self.objective.full:
-            loss = self._catalogue_loss(users, positives, domains, weight)
+            loss = score_catalogue(self, users, positives, domains, weight)
         elif self.objective.shared:
             loss = score_shared(self, users, items, positives, domains, negatives, weight)
         else:
@@ -177,17 +178,6 @@ class Strategy(pl.LightningModule):
         if self._domain_weights is None:
             return None
         return torch.tensor(self._domain_weights, device=domains.device)[domains]
-
-    def _catalogue_loss(self, users: Tensor, positives: Tensor, domains: Tensor, weight: Tensor | None) -> Tensor:
-        total, mass = users.sum() * 0.0, users.new_zeros(())
-        for d in self.domains:
-            rows = domains == d.index
-            if not bool(rows.any()):
-                continue
-            losses = self.objective.catalogue(users[rows] @ self.catalogue(d.index).T, positives[rows] - d.start)
-            share = weight[rows] if weight is not None else torch.ones_like(losses)
-            total, mass = total + (losses * share).sum(), mass + share.sum()
-        return total / mass.clamp_min(1e-12)
 
     def adaptation_views(
         self, users: Tensor, user_ids: Tensor, items: Tensor, item_ids: Tensor, domains: Tensor
@@ -216,23 +206,28 @@ class Strategy(pl.LightningModule):
                 loss = loss + value
                 parts.update(entries)
         parts["loss"] = loss.detach()
-        for key, value in parts.items():
-            self._train_sums[key] = self._train_sums.get(key, torch.zeros((), device=value.device)) + value.detach()
+        self._means.add(parts)
         return loss
 
     def progress(self) -> float:
         """Share of the training budget that is spent, in [0, 1]."""
         return min(self.global_step / self._total_steps, 1.0) if 0 < self._total_steps < float("inf") else 0.0
 
-    def on_fit_start(self) -> None:
-        """Take the training budget, in steps, once: Lightning computes it anew at each call."""
+    def on_train_start(self) -> None:
+        """Take the training budget, in steps, once; asked before it resumes, Lightning loses its place in the epoch."""
         self._total_steps = float(self.trainer.estimated_stepping_batches)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean of every part of the loss."""
-        steps = max(self.trainer.num_training_batches, 1)
-        self.log_dict({f"train/{k}": v / steps for k, v in self._train_sums.items()}, sync_dist=True)
-        self._train_sums = {}
+        self.log_dict({f"train/{k}": v for k, v in self._means.take().items()}, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the epoch has summed up to now."""
+        checkpoint["epoch_means"] = self._means.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sums of the epoch that was broken off."""
+        self._means.load_state_dict(checkpoint["epoch_means"])
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the scheduler, stepped once an epoch."""

@@ -81,3 +81,26 @@ def score_shared(
         share = float(len(rows)) if weight is None else weight[rows].sum()
         total, mass = total + part * share, mass + share
     return total / mass.clamp_min(1e-12)
+
+
+def score_catalogue(
+    model: Strategy, users: Tensor, positives: Tensor, domains: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Objective on positives against the whole catalogue of their domain.
+
+    Args:
+        model: owns the item encoder and the objective.
+        users: (m, f).
+        positives: (m,) item ids.
+        domains: (m,) domain index.
+        weight: (m,) or None.
+    """
+    total, mass = users.sum() * 0.0, users.new_zeros(())
+    for d in model.domains:
+        rows = domains == d.index
+        if not bool(rows.any()):
+            continue
+        losses = model.objective.catalogue(users[rows] @ model.catalogue(d.index).T, positives[rows] - d.start)
+        share = weight[rows] if weight is not None else torch.ones_like(losses)
+        total, mass = total + (losses * share).sum(), mass + share.sum()
+    return total / mass.clamp_min(1e-12)

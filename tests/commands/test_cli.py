@@ -3,12 +3,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from running import crossrec
 
 from crossrec.cli import COMMANDS, main
-
-
-def crossrec(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "crossrec", *words], capture_output=True, text=True, cwd=cwd)
 
 
 def test_help_lists_the_commands_and_imports_nothing_heavy() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from running import REPO, run
 
 from crossrec.commands.train import composed
 from crossrec.errors import CrossrecError
@@ -15,16 +16,6 @@ from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import find_runs
 from crossrec.runs.train import train
 from crossrec.strategies.base import Strategy
-
-REPO = Path(__file__).resolve().parents[2]
-
-
-def run(words: list[str]) -> RunFolder:
-    config = composed(words)
-    before = {r.id for r in find_runs(Path(config["paths"]["runs"]))}
-    train(config, words)
-    after = find_runs(Path(config["paths"]["runs"]))
-    return next((r for r in after if r.id not in before), after[-1])
 
 
 def test_a_run_folder_is_self_sufficient(small: list[str]) -> None:
@@ -151,6 +142,10 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_metrics_of_the_uninterrupted_
     assert resumed.id == whole.id
     assert steps == list(range(checkpoint, total))  # it went on where it stood, and redid nothing before
     assert (resumed.path / "metrics.json").read_bytes() == (whole.path / "metrics.json").read_bytes()
+    logs = [pl.read_csv(r.path / "log" / "metrics.csv", infer_schema=False) for r in (whole, resumed)]
+    assert (
+        logs[0].sort("step", "train/loss", "valid/monitor").equals(logs[1].sort("step", "train/loss", "valid/monitor"))
+    )
     for name in ("best", "last"):
         states = [torch.load(getattr(r, name), weights_only=True)["state_dict"] for r in (whole, resumed)]
         assert states[0].keys() == states[1].keys()

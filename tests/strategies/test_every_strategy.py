@@ -1,0 +1,56 @@
+import math
+from pathlib import Path
+
+import polars as pl
+import pytest
+from running import run
+
+from crossrec.config import options
+from crossrec.runs.store import RunFolder
+
+OBJECTIVES = sorted(options("objective"))
+USERS = sorted(options("user_encoder"))
+FREE = ("popularity", "text_cosine")
+TRAINED = sorted(set(options("strategy")) - set(FREE))
+
+
+@pytest.fixture
+def tiny(small: list[str]) -> list[str]:
+    """One epoch of a corpus that is smaller still."""
+    return [
+        *small, "data.source.n_users=40", "data.source.n_items=30", "data.source.interactions_per_user=6",
+        "trainer.max_epochs=1", "logger=none", "history_length=6", "objective.temperature=1.0",
+    ]  # fmt: skip
+
+
+def check(made: RunFolder, domains: set[str]) -> None:
+    assert made.finished
+    test = {k: v for k, v in made.metrics["test"].items() if k.count("/") == 2}
+    assert {k.split("/")[1] for k in test} == domains | {"macro"}
+    assert all(math.isfinite(v) for v in test.values())
+    assert test["test/b/n_queries"] == pl.read_parquet(made.path / "per_user" / "b.parquet").height == 40
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("users", USERS)
+@pytest.mark.parametrize("strategy", TRAINED)
+def test_trains_with_every_user_encoder_and_objective(
+    tiny: list[str], strategy: str, users: str, objective: str
+) -> None:
+    words = [w for w in tiny if objective.endswith("softmax") or not w.startswith("objective.temperature")]
+    made = run([*words, f"strategy={strategy}", f"user_encoder={users}", f"objective={objective}"])
+    check(made, {"b"} if strategy == "target_only" else {"a", "b"})
+    assert made.metrics["epochs"] == 1 and math.isfinite(made.metrics["best_score"])
+
+
+@pytest.mark.parametrize("users", USERS)
+@pytest.mark.parametrize("strategy", FREE)
+def test_training_free_strategies_rank_with_every_user_encoder(
+    tiny: list[str], tiny_model: Path, strategy: str, users: str
+) -> None:
+    words = [w for w in tiny if not w.startswith("objective.temperature")]
+    if strategy == "text_cosine":
+        words += [f"item_encoder.model={tiny_model}", "item_encoder.whitening_dim=4", "item_encoder.max_length=16"]
+    made = run([*words, f"strategy={strategy}", f"user_encoder={users}"])
+    check(made, {"a", "b"})
+    assert made.metrics["best_epoch"] is None and not made.best.exists()
