@@ -21,13 +21,11 @@ def main(arguments: list[str]) -> None:
     if any(a in ("-h", "--help") for a in arguments):
         print(USAGE)
         return
-    from crossrec.commands.train import composed, config_dirs
+    from crossrec.commands.train import composed, config_dirs, override_words
     from crossrec.runs.assemble import prepare_corpus
 
-    folders = config_dirs(arguments)
-    words = [a for a in arguments if "=" in a and not a.startswith("-")]
     started = time.perf_counter()
-    corpus = prepare_corpus(composed(words, folders))
+    corpus = prepare_corpus(composed(override_words(arguments), config_dirs(arguments)))
     seconds = time.perf_counter() - started
     _print(corpus, seconds)
 

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     except CrossrecError:
         raise
     except Exception as error:
-        known = explain(error, [a for a in arguments if not a.startswith("-")], config_dirs(arguments))
+        known = explain(error, override_words(arguments), config_dirs(arguments))
         if known is None:
             raise
         raise known from error
@@ -74,6 +74,12 @@ def config_dirs(arguments: list[str]) -> list[Path]:
     """Folders given by ``--config-dir DIR``."""
     found = [Path(b) for a, b in pairwise(arguments) if a in ("--config-dir", "-cd")]
     return found + [Path(a.partition("=")[2]) for a in arguments if a.startswith("--config-dir=")]
+
+
+def override_words(arguments: list[str]) -> list[str]:
+    """The words that are no option of Hydra's and no option's value."""
+    takes_value = ("--config-dir", "--config-name", "--config-path", "--package", "--cfg", "-cd", "-cn", "-cp", "-p", "-c")
+    return [a for before, a in pairwise(["", *arguments]) if not a.startswith("-") and before not in takes_value]
 
 
 def _check(arguments: list[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from crossrec.adaptation.base import Adaptation
 from crossrec.config import build
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.prepare import load_corpus, prepare
@@ -77,7 +78,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         item_encoder=item_encoder,
         user_encoder=user_encoder,
         objective=objective,
-        adaptation={name: build(term) for name, term in config["adaptation"].items()},
+        adaptation=_terms(config["adaptation"]),
         optimizer=build(config["optimizer"]),
         scheduler=build(scheduler) if scheduler.get("_target_") else None,
         domains=corpus.domains,
@@ -90,6 +91,15 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     if not strategy_class.trains:
         model.prepare(datamodule.train_item_counts())
     return Assembly(corpus, datamodule, model)
+
+
+def _terms(nodes: Mapping[str, Any]) -> dict[str, Adaptation]:
+    if "_target_" in nodes:
+        raise CrossrecError(
+            f"the yaml of {nodes['_target_']} does not say under which name it goes: "
+            "its first line must be `# @package adaptation.NAME`"
+        )
+    return {name: build(term) for name, term in nodes.items()}
 
 
 def _datamodule(

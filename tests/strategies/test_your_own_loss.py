@@ -13,7 +13,7 @@ def blocks() -> tuple[str, str]:
     """The loss and its yaml as README.md prints them."""
     text = (REPO / "README.md").read_text()
     python = re.search(r"```python\n(# my_losses\.py\n.*?)```", text, re.S)
-    config = re.search(r"```yaml\n(# my_conf/adaptation/mean_gap\.yaml\n.*?)```", text, re.S)
+    config = re.search(r"```yaml\n(# @package adaptation\.mean_gap\n.*?)```", text, re.S)
     assert python and config
     return python[1], config[1]
 
@@ -45,6 +45,10 @@ def test_a_misspelt_loss_of_ones_own_is_told(small: list[str], tmp_path: Path) -
     done = crossrec("train", *folder, "strategy=mmd", "adaptation=[mean_gap]", *small, cwd=tmp_path)
     assert done.returncode == 1
     assert "my_losses" in done.stderr and "Traceback" not in done.stderr
+    (tmp_path / "my_conf" / "adaptation" / "mean_gap.yaml").write_text(config.partition("\n")[2])
+    done = crossrec("train", *folder, "strategy=mmd", "adaptation=[mean_gap]", *small, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("its first line must be `# @package adaptation.NAME`\n")
     done = crossrec("train", "--config-dir", "nowhere", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip() == "crossrec train: error: --config-dir nowhere is not a folder"
