@@ -28,10 +28,16 @@ def main(arguments: list[str]) -> None:
     from crossrec.runs.train import quiet
 
     quiet()
-    evaluation = evaluation_of(RunFolder.existing(options.run).config, options.overrides)
+    config = RunFolder.existing(options.run).config
+    evaluation = evaluation_of(config, options.overrides)
     run, parts = load_run(options.run, evaluation)
     trainer = pl.Trainer(
-        accelerator="auto", devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False
+        accelerator="auto",
+        devices=1,
+        precision=config["trainer"]["precision"],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
     )
     trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
     name = hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:12]

@@ -78,8 +78,8 @@ def config_dirs(arguments: list[str]) -> list[Path]:
 
 def override_words(arguments: list[str]) -> list[str]:
     """The words that are no option of Hydra's and no option's value."""
-    takes_value = ("--config-dir", "--config-name", "--config-path", "--package", "--cfg", "-cd", "-cn", "-cp", "-p", "-c")
-    return [a for before, a in pairwise(["", *arguments]) if not a.startswith("-") and before not in takes_value]
+    valued = ("--config-dir", "--config-name", "--config-path", "--package", "--cfg", "-cd", "-cn", "-cp", "-p", "-c")
+    return [a for before, a in pairwise(["", *arguments]) if not a.startswith("-") and before not in valued]
 
 
 def _check(arguments: list[str]) -> None:
