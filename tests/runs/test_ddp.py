@@ -1,0 +1,72 @@
+"""Two processes (gloo, on the CPU) through the command line, as a user starts them."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from running import crossrec, run
+
+from crossrec.runs.store import RunFolder
+from crossrec.runs.summary import find_runs
+
+TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
+
+
+def losses(made: RunFolder) -> list[float]:
+    with open(made.path / "log" / "metrics.csv", newline="") as file:
+        return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+
+
+def same(one: RunFolder, two: RunFolder) -> None:
+    """Equal up to the order of sums in float32."""
+    assert one.id == two.id and two.finished
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5)
+    for stage in ("valid", "test"):
+        assert two.metrics[stage] == pytest.approx(one.metrics[stage], abs=1e-4)
+    assert [two.metrics[k] for k in ("best_epoch", "epochs", "split")] == [
+        one.metrics[k] for k in ("best_epoch", "epochs", "split")
+    ]
+    tables = [pl.read_parquet(r.path / "per_user" / "b.parquet") for r in (one, two)]
+    assert tables[0]["name"].to_list() == tables[1]["name"].to_list()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["objective=bpr", "data.source.n_users=121"],
+        ["objective=bce", "strategy=cmf", "strategy.domain_weights={a: 0.3}", "data.source.n_users=121"],
+        ["objective=softmax", "user_encoder=mean", "strategy=mmd", "batch_size=15"],
+    ],
+    ids=["bpr", "weighted-bce", "mmd-sequences"],
+)
+def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path, more: list[str]) -> None:
+    one = run([*small, *more, f"paths.runs={tmp_path / 'one'}"])
+    done = crossrec("train", *small, *more, *TWO, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (two,) = find_runs(tmp_path / "runs")
+    same(one, two)
+    assert done.stdout.count("run folder:") == 1
+    assert sorted(p.name for p in (two.path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(p.name for p in (two.path / "log").iterdir() if p.suffix == ".csv") == ["metrics.csv"]
+
+
+@pytest.mark.slow
+def test_the_installed_script_starts_them_too_and_a_sweep_goes_on(small: list[str], tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "crossrec"
+    if not script.is_file():
+        pytest.skip("crossrec is not installed beside this Python: pip install -e .")
+    first = run([*small, f"paths.runs={tmp_path / 'one'}"])
+    second = run([*small, "seed=1", f"paths.runs={tmp_path / 'one'}"])
+    line = [str(script), "train", "-m", *small, *TWO]
+    for seeds in ("0", "0,1"):  # the second line finds one run finished and trains the other
+        done = subprocess.run(
+            [*line, f"seed={seeds}"], capture_output=True, text=True, cwd=tmp_path, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+    for one in (first, second):
+        same(one, RunFolder(tmp_path / "runs" / one.id))
+    assert len(find_runs(tmp_path / "runs")) == 2
