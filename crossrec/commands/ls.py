@@ -54,6 +54,8 @@ def _runs(arguments: list[str]) -> None:
         return
     from crossrec.runs.recommend import write_frame
 
+    if not any(run.finished for run in found):
+        raise CrossrecError(f"no finished run below {folder}; `crossrec ls runs {folder}` lists their states")
     frame = runs_frame(found)
     write_frame(frame, table)
     print(f"{frame.height} rows of {frame['run'].n_unique()} runs written to {table}")
