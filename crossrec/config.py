@@ -109,7 +109,7 @@ def build(node: Any, **arguments: Any) -> Any:
     try:
         if not arguments:
             return instantiate(node, _convert_="all")
-        return instantiate(node, _partial_=True, _convert_="all")(**arguments)
+        factory = instantiate(node, _partial_=True, _convert_="all")
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, CrossrecError):
@@ -117,6 +117,14 @@ def build(node: Any, **arguments: Any) -> Any:
         if isinstance(cause, ImportError | TypeError):
             raise CrossrecError(f"cannot build {node.get('_target_', node)}: {cause}") from error
         raise
+    try:
+        return factory(**arguments)
+    except TypeError as error:
+        if str(error).startswith(node["_target_"].rpartition(".")[2]):  # of the call itself, not of something inside
+            raise CrossrecError(f"cannot build {node['_target_']}: {error}") from error
+        raise
+    except ImportError as error:
+        raise CrossrecError(f"cannot build {node['_target_']}: {error}") from error
 
 
 def target_name(node: Any) -> str:

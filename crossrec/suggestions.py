@@ -78,7 +78,7 @@ def explain(error: Exception, overrides: list[str], config_dirs: Sequence[Path] 
         if key not in known_keys:
             parent = key.rpartition(".")[0]
             siblings = [k for k in known_keys if k.rpartition(".")[0] == parent]
-            close = difflib.get_close_matches(key, known_keys + list(GROUPS), n=3, cutoff=0.6)
+            close = difflib.get_close_matches(key, sorted({*known_keys, *GROUPS}), n=3, cutoff=0.6)
             near = siblings or [k for k in known_keys if "." not in k]
             hint = f"; did you mean {', '.join(close)}?" if close else nearest(key, near)
             return CrossrecError(f"no config key {key!r}{hint}")

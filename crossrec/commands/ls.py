@@ -56,6 +56,8 @@ def _runs(arguments: list[str]) -> None:
 
     if not any(run.finished for run in found):
         raise CrossrecError(f"no finished run below {folder}; `crossrec ls runs {folder}` lists their states")
+    if not any(run.finished for run in found):
+        raise CrossrecError(f"no run below {folder} is finished")
     frame = runs_frame(found)
     write_frame(frame, table)
     print(f"{frame.height} rows of {frame['run'].n_unique()} runs written to {table}")

@@ -44,6 +44,8 @@ def main(arguments: list[str]) -> None:
     try:
         with _startable(arguments):
             application()
+    except _Refused as refused:
+        raise refused.error from None
     except CrossrecError:
         raise
     except Exception as error:
@@ -51,6 +53,14 @@ def main(arguments: list[str]) -> None:
         if known is None:
             raise
         raise known from error
+
+
+class _Refused(BaseException):
+    """Carries an error out of a job past Hydra, which would print a line of its own about every ``Exception``."""
+
+    def __init__(self, error: CrossrecError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @contextmanager
@@ -93,7 +103,10 @@ def job(config: DictConfig) -> float | None:
     from crossrec.runs.train import train
 
     overrides = _overrides()
-    return train(plain(config), overrides)
+    try:
+        return train(plain(config), overrides)
+    except CrossrecError as error:
+        raise _Refused(error) from error
 
 
 def _overrides() -> list[str]:

@@ -153,6 +153,11 @@ def build_corpus(
         raise CrossrecError(
             f"a corpus needs at least one domain, and distinct names; found {', '.join(names) or 'none'}"
         )
+    for name in names:
+        if name in ("all", "macro") or "/" in name or name.startswith("."):
+            raise CrossrecError(
+                f"a domain cannot be called {name!r}: all, macro, a slash and a leading dot mean other things"
+            )
     ranges: list[Domain] = []
     tables, rows = [], []
     start = 0

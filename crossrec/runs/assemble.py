@@ -32,6 +32,17 @@ class Assembly:
     model: Strategy
 
 
+WHOLE = {"seed": 0, "dim": 1, "batch_size": 1, "history_length": 1}
+"""Config keys that are whole numbers, and the least each may be."""
+
+
+def _whole(config: Mapping[str, Any], key: str, least: int) -> int:
+    value = config[key]
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise CrossrecError(f"{key}={value!r} must be a whole number from {least} on")
+    return value
+
+
 def prepare_corpus(config: Mapping[str, Any]) -> Corpus:
     """Prepare the corpus of a config's ``data`` group, or load it where that was done before."""
     data = config["data"]
@@ -56,17 +67,23 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     """
     from hydra.utils import get_class
 
-    seed, target = int(config["seed"]), target_index(config, corpus)
+    sizes = {key: _whole(config, key, least) for key, least in WHOLE.items()}
+    seed, target = sizes["seed"], target_index(config, corpus)
     pl.seed_everything(seed, workers=True, verbose=False)
     strategy_class: type[Strategy] = get_class(config["strategy"]["_target_"])
     objective = build(config["objective"])
-    user_encoder = build(config["user_encoder"])(corpus=corpus, dim=int(config["dim"]))
+    user_encoder = build(config["user_encoder"], corpus=corpus, dim=sizes["dim"])
     uses_history = getattr(strategy_class, "uses_history", user_encoder.uses_history)
     trained = strategy_class.train_domains(corpus.domains, target)
+    if len(trained) < 2 and config["adaptation"]:
+        names = ", ".join(config["adaptation"])
+        raise CrossrecError(f"adaptation=[{names}] compares domains, but only {trained[0]!r} trains: set adaptation=[]")
+    if getattr(objective, "correct", False) and config["negatives"] != "uniform":
+        raise CrossrecError("objective.correct=true is for uniform negatives: set it to false, or negatives=uniform")
     datamodule = _datamodule(config, corpus, objective, uses_history, user_encoder.uses_history, trained)
     datamodule.setup("fit")
-    item_encoder = build(config["item_encoder"])(
-        corpus=corpus, dim=int(config["dim"]), train_items=datamodule.train_item_mask()
+    item_encoder = build(
+        config["item_encoder"], corpus=corpus, dim=sizes["dim"], train_items=datamodule.train_item_mask()
     )
     metrics = {
         "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False),
@@ -166,8 +183,14 @@ def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[R
     config = run.config
     if evaluation is not None:
         config["evaluation"] = dict(evaluation)
-    stored = Path(json.loads((run.path / "corpus.json").read_text())["path"])
+    recorded = json.loads((run.path / "corpus.json").read_text())
+    stored = Path(recorded["path"])
     corpus = load_corpus(stored) if stored.is_dir() else prepare_corpus(config)
+    if corpus.fingerprint != recorded["fingerprint"]:
+        raise CrossrecError(
+            f"the raw files of run {run.id} have changed and its prepared corpus {stored} is gone: restore either, or "
+            "train again"
+        )
     assembly = assemble(config, corpus)
     if run.best.is_file():
         state = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]

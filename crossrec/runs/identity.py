@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from crossrec.config import target_name
@@ -15,33 +17,59 @@ SCIENCE = (
 )  # fmt: skip
 """Config keys that change a run's numbers; paths, loggers and launchers do not."""
 
-BUDGET = ("max_epochs", "gradient_clip_val", "accumulate_grad_batches", "check_val_every_n_epoch", "precision")
-"""Trainer options that change a run's numbers; devices and progress bars do not (the batch size is global)."""
+WITHOUT = {"cache_dir", "query_batch_size"}
+"""Keys inside those that say where or in what portions a thing is computed, not what."""
+
+MACHINE = {
+    "accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "profiler", "detect_anomaly", "benchmark",
+}  # fmt: skip
+"""Trainer options that change no number; every other one may (the batch size is global, so devices do not)."""
+
+OURS = ("crossrec", "torch", "pytorch_lightning")
 
 
 def science(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     """Return the part of a resolved config that a run's numbers depend on.
 
+    Code of the user's own counts by its source file, a pretrained model by its weights.
+
     Args:
         config: the resolved config as plain values.
         fingerprint: content address of the prepared corpus; stands for the whole ``data`` group.
     """
-    kept = {key: _without_paths(config[key]) for key in SCIENCE if key in config}
-    trainer = config["trainer"]
-    kept["trainer"] = {key: trainer.get(key) for key in BUDGET}
-    kept["trainer"].update(
-        {k: v for k, v in trainer.items() if k.startswith("limit_") or k in ("max_steps", "min_epochs")}
-    )
+    kept = {key: _content(config[key]) for key in SCIENCE if key in config}
+    kept["target"] = "all" if kept["target"] is None else kept["target"]
+    kept["trainer"] = {key: value for key, value in config["trainer"].items() if key not in MACHINE}
     kept["data"] = fingerprint
     return kept
 
 
-def _without_paths(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {k: _without_paths(v) for k, v in node.items() if k != "cache_dir"}
+def _content(node: Any) -> Any:
     if isinstance(node, list):
-        return [_without_paths(v) for v in node]
-    return node
+        return [_content(v) for v in node]
+    if not isinstance(node, Mapping):
+        return node
+    made = {k: _content(v) for k, v in node.items() if k not in WITHOUT}
+    for key in ("_target_", "function"):
+        if isinstance(path := node.get(key), str) and path.split(".")[0] not in OURS:
+            made[f"{key} source"] = _source_hash(path)
+    if node.get("_target_") == "crossrec.encoders.text.TextEncoder":
+        from crossrec.encoders.pretrained import PretrainedText
+
+        del made["batch_size"]
+        made["model"] = PretrainedText(node["model"], node["pooling"], node["prefix"], node["max_length"]).key
+    return made
+
+
+def _source_hash(path: str) -> str | None:
+    """Sha256 of the file of the module that ``path`` (``module.name``) names; None where there is none to be found."""
+    try:
+        spec = find_spec(path.rpartition(".")[0])
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        return None
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
 def run_id(config: Mapping[str, Any], fingerprint: str) -> str:

@@ -83,6 +83,8 @@ def _users(parts: Assembly, names: Sequence[str] | None) -> Tensor:
     corpus = parts.corpus
     if names is None:
         return torch.from_numpy(np.flatnonzero(corpus.membership[:, parts.datamodule.train_indices].any(1)))
+    if not names:
+        raise CrossrecError("no user is named: give a name a line in the users file, or leave it out for all users")
     found = pl.DataFrame({"name": list(names)}, schema={"name": pl.String}).join(
         corpus.users, on="name", how="left", maintain_order="left"
     )
@@ -91,7 +93,14 @@ def _users(parts: Assembly, names: Sequence[str] | None) -> Tensor:
         raise CrossrecError(
             f"no user {missing[0]!r} in this corpus{nearest(missing[0], corpus.users['name'].to_list()[:50000])}"
         )
-    return torch.from_numpy(found["user"].to_numpy().copy())
+    users = found["user"].to_numpy().copy()
+    unknown = ~corpus.membership[users][:, parts.datamodule.train_indices].any(1)
+    if unknown.any():
+        raise CrossrecError(
+            f"user {names[int(unknown.argmax())]!r} did nothing in the domains that this run trained on: "
+            "recommend by --history, or from a run that trains on all domains"
+        )
+    return torch.from_numpy(users)
 
 
 def _items(parts: Assembly, names: Sequence[str], domain: Domain) -> Tensor:

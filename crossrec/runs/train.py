@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import warnings
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from crossrec.errors import CrossrecError
 from crossrec.runs.identity import run_id
 from crossrec.runs.store import RunFolder, write_json
 from crossrec.runs.summary import print_run
@@ -41,16 +43,21 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> float | None:
             return _selected(run)
         folder = str((Path(config["paths"]["prepared"]) / str(corpus.provenance.get("folder", ""))).resolve())
         run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder})
-        started = time.time()
+        started, earlier = time.time(), float(run.status.get("seconds", 0.0))
         try:
             _fit_and_test(config, corpus, run)
         except KeyboardInterrupt:
-            run.mark("interrupted", ended=time.time())
+            run.mark("interrupted", ended=time.time(), seconds=earlier + time.time() - started)
             raise
         except BaseException as error:
-            run.mark("failed", ended=time.time(), error=f"{type(error).__name__}: {error}")
+            run.mark(
+                "failed",
+                ended=time.time(),
+                seconds=earlier + time.time() - started,
+                error=f"{type(error).__name__}: {error}",
+            )
             raise
-        run.mark("finished", ended=time.time(), seconds=time.time() - started, error=None)
+        run.mark("finished", ended=time.time(), seconds=earlier + time.time() - started, error=None)
     print_run(run)
     return _selected(run)
 
@@ -61,12 +68,13 @@ def _selected(run: RunFolder) -> float | None:
 
 
 def _is_main_process() -> bool:
-    return all(int(os.environ.get(name, 0)) == 0 for name in ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+    # torchrun sets RANK; Lightning's own launcher only LOCAL_RANK and NODE_RANK
+    names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK")
+    return all(int(os.environ.get(name, 0)) == 0 for name in names)
 
 
 def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> None:
     import pytorch_lightning as pl
-    import torch
 
     from crossrec.runs.assemble import assemble
 
@@ -82,13 +90,7 @@ def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> Non
         }
         record |= {"best_epoch": None, "best_score": None}
         if model.trains:
-            trainer.fit(model, datamodule=data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
-            if trainer.interrupted:
-                raise KeyboardInterrupt
-            state = torch.load(run.best, map_location="cpu", weights_only=True)
-            model.load_state_dict(state["state_dict"])
-            record |= {"best_epoch": int(state["epoch"]), "best_score": float(best.best_model_score)}
-            record["epochs"] = trainer.current_epoch
+            record |= _fit(trainer, model, data, run, best)
         trainer.validate(model, datamodule=data, verbose=False)
         record["valid"] = model.results
         trainer.test(model, datamodule=data, verbose=False)
@@ -96,6 +98,34 @@ def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> Non
         tables = {index: model.users_table(index) for index in data.eval_indices}
         if trainer.is_global_zero:
             _write(run, record, data, tables)
+
+
+def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict[str, Any]:
+    """Train to the end and load the selected epoch; ``fit.json`` says that this is done, for a run killed later."""
+    import torch
+
+    done = run.path / "fit.json"
+    if not done.is_file():
+        trainer.fit(model, datamodule=data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if not run.best.is_file():
+            raise CrossrecError(
+                f"no epoch was validated in {trainer.max_epochs} epochs, so none can be selected: "
+                "raise trainer.max_epochs or lower trainer.check_val_every_n_epoch"
+            )
+    state = torch.load(run.best, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["state_dict"])
+    if done.is_file():
+        return dict(json.loads(done.read_text()))
+    record = {
+        "best_epoch": int(state["epoch"]),
+        "best_score": float(best.best_model_score),
+        "epochs": trainer.current_epoch,
+    }
+    if trainer.is_global_zero:
+        write_json(done, record)
+    return record
 
 
 def _write(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[int, Any]) -> None:
@@ -117,20 +147,14 @@ def _write(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[in
 
 
 def _callbacks(config: Mapping[str, Any], run: RunFolder, trains: bool) -> tuple[list[Any], Any]:
-    from pytorch_lightning.callbacks import ModelCheckpoint
-
     from crossrec.config import build
+    from crossrec.runs.callbacks import checkpoints
 
     if not trains:
         return [], None
-    folder = run.last.parent
-    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False}
-    best = ModelCheckpoint(filename="best", monitor="valid/monitor", mode="max", save_top_k=1, **common)
-    last = ModelCheckpoint(filename="last", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, **common)
-    made = [best, *(build(c) for c in config["callbacks"].values() if c), last]
-    if steps := config["checkpoint_every_n_steps"]:
-        made.append(ModelCheckpoint(filename="last", save_top_k=1, every_n_train_steps=int(steps), **common))
-    return made, best
+    steps = config["checkpoint_every_n_steps"]
+    best, resume = checkpoints(run, int(steps) if steps else None)
+    return [best, *(build(c) for c in config["callbacks"].values() if c), *resume], best
 
 
 def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: list[Any]) -> Any:
@@ -170,7 +194,7 @@ def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
     if node["_target_"].endswith("WandbLogger"):
         node |= {"id": run.id, "resume": "allow"}
         (run.path / "wandb").mkdir(parents=True, exist_ok=True)
-        logger = build(node)(name=run.id, save_dir=str(run.path), config=dict(config))
+        logger = build(node, name=run.id, save_dir=str(run.path), config=dict(config))
         status = 1
         try:
             yield logger

@@ -27,7 +27,7 @@ class Strategy(pl.LightningModule):
 
     A subclass says which domains train (:meth:`train_domains`) and may change :meth:`adaptation_views` or
     :meth:`training_step`. Random numbers of a training step (dropout) come from a generator state derived from
-    ``(seed, step, rank)``, so a resumed run draws what the uninterrupted one would have drawn.
+    ``(seed, epoch, batch, rank)``, so a resumed run draws what the uninterrupted one would have drawn.
 
     Args:
         item_encoder: ids -> V, (..., f).
@@ -189,8 +189,8 @@ class Strategy(pl.LightningModule):
         }
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Derive the step's random state from the seed, the step and the rank."""
-        seed = (self.run_seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank
+        """Derive the step's random state from the seed, epoch, batch and rank (numbers hash alike everywhere)."""
+        seed = hash((self.run_seed, self.current_epoch, batch_idx, self.global_rank)) % 2**63
         torch.default_generator.manual_seed(seed)  # torch.manual_seed walks the stack where CUDA sleeps: 0.5 ms a step
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)

@@ -1,3 +1,7 @@
+from pathlib import Path
+
+import pytest
+
 from crossrec.config import compose, plain
 from crossrec.runs.identity import run_id
 
@@ -23,3 +27,22 @@ def test_what_changes_numbers_changes_the_id() -> None:
 def test_what_does_not_change_numbers_does_not() -> None:
     for change in ("paths.runs=elsewhere", "logger=none", "trainer.devices=2", "trainer.enable_progress_bar=false"):
         assert name(change) == name()
+
+
+def test_options_of_the_trainer_count_unless_they_are_the_machines() -> None:
+    base = name("trainer.gradient_clip_val=0.1")
+    assert name("trainer.gradient_clip_val=0.1", "+trainer.gradient_clip_algorithm=value") != base
+    assert name("+trainer.val_check_interval=0.5") != name()
+    assert name("evaluation.query_batch_size=7") == name()
+    assert name("target=null") == name("target=all")
+
+
+def test_code_of_ones_own_counts_by_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = tmp_path / "a_loss_of_mine.py"
+    words = ("strategy=mmd", "adaptation=[function]", "adaptation.function.function=a_loss_of_mine.gap")
+    source.write_text("def gap(a, b):\n    return (a.mean(0) - b.mean(0)).square().sum()\n")
+    first = name(*words)
+    assert name(*words) == first
+    source.write_text("def gap(a, b):\n    return (a.mean(0) - b.mean(0)).abs().sum()\n")
+    assert name(*words) != first

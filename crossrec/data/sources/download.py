@@ -14,8 +14,9 @@ from crossrec.errors import CrossrecError
 
 
 def download_dir() -> Path:
-    """Folder of fetched raw files: ``$CROSSREC_CACHE/downloads``, or below ``.cache/crossrec``."""
-    return Path(os.environ.get("CROSSREC_CACHE", ".cache/crossrec")) / "downloads"
+    """Folder of fetched raw files: ``$CROSSREC_CACHE/downloads``, or below ``~/.cache/crossrec``."""
+    folder = os.environ.get("CROSSREC_CACHE")
+    return (Path(folder) if folder else Path.home() / ".cache" / "crossrec") / "downloads"
 
 
 def fetch(url: str, folder: Path, known_hash: str | None, timeout: float = 10.0) -> Path:
