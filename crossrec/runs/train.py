@@ -32,10 +32,10 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> float | None:
     corpus = prepare_corpus(config)
     run = RunFolder((Path(config["paths"]["runs"]) / run_id(config, corpus.fingerprint)).resolve())
     if run.finished:
-        if _is_main_process():
+        if is_main_process(config):
             print_run(run)
         return _selected(run)
-    if not _is_main_process():
+    if not is_main_process(config):
         _fit_and_test(config, corpus, run)
         return None
     with run.lock():
@@ -67,9 +67,13 @@ def _selected(run: RunFolder) -> float | None:
     return None if value is None else float(value)
 
 
-def _is_main_process() -> bool:
+def is_main_process(config: Mapping[str, Any]) -> bool:
+    """Whether this process writes the run's record: rank 0 of those that train the run together."""
     # torchrun sets RANK; Lightning's own launcher only LOCAL_RANK and NODE_RANK
-    names = ("RANK",) if "RANK" in os.environ else ("LOCAL_RANK", "NODE_RANK")
+    names = ["RANK"] if "RANK" in os.environ else ["LOCAL_RANK", "NODE_RANK"]
+    trainer = config["trainer"]
+    if str(trainer["devices"]) != "1" or int(trainer["num_nodes"]) != 1:
+        names.append("SLURM_PROCID")  # the rank of a run over several tasks; runs of one task each are all main
     return all(int(os.environ.get(name, 0)) == 0 for name in names)
 
 
@@ -205,7 +209,7 @@ def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
             wandb.finish(exit_code=status)
     else:
         logger = build(node)(save_dir=str(run.path), name="log", version="")
-        if isinstance(logger, CSVLogger) and run.last.is_file() and _is_main_process():
+        if isinstance(logger, CSVLogger) and run.last.is_file() and is_main_process(config):
             go_on(logger, int(torch.load(run.last, map_location="cpu", weights_only=True)["global_step"]))
         yield logger
 

@@ -10,6 +10,7 @@ from crossrec.data.prepare import build_corpus
 from crossrec.data.schema import RawDomain
 from crossrec.errors import CrossrecError
 from crossrec.runs.callbacks import MidEpochCheckpoint
+from crossrec.runs.train import is_main_process
 
 
 @pytest.mark.parametrize("fitted", [True, False], ids=["fit.json written", "killed before that"])
@@ -56,3 +57,18 @@ def test_names_that_mean_other_things_are_refused_for_domains(name: str) -> None
     rows = pl.DataFrame({"user": ["u"], "item": ["i"], "rating": [1.0], "time": [0]})
     with pytest.raises(CrossrecError, match="a domain cannot be called"):
         build_corpus([RawDomain(name, rows, pl.DataFrame({"item": ["i"]}))])
+
+
+def test_the_main_process_is_found_under_every_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    one, two = {"trainer": {"devices": 1, "num_nodes": 1}}, {"trainer": {"devices": 2, "num_nodes": 1}}
+    assert is_main_process(one) and is_main_process(two)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert is_main_process(one) and not is_main_process(two)
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert not is_main_process(two)
+    monkeypatch.setenv("RANK", "2")  # torchrun: local rank 0 of a second node
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert not is_main_process(two)
