@@ -55,12 +55,14 @@ class Objective(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss of sampled negatives")
 
-    def catalogue(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of each row (m,) against a whole catalogue.
+    def catalogue(self, users: Tensor, items: Tensor, target: Tensor, *, weight: Tensor | None = None) -> Tensor:
+        """Mean loss of rows against a whole catalogue.
 
         Args:
-            logits: (m, c) scores of all items of a domain.
+            users: (m, f) user vectors.
+            items: (c, f) vectors of all items of a domain.
             target: (m,) position of the positive among them.
+            weight: (m,) weight of each row in the mean; None is 1 each.
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss over a whole catalogue")
 

@@ -97,10 +97,11 @@ def score_catalogue(
     """
     total, mass = users.sum() * 0.0, users.new_zeros(())
     for d in model.domains:
-        rows = domains == d.index
-        if not bool(rows.any()):
+        rows = torch.nonzero(domains == d.index).squeeze(1)
+        if not len(rows):
             continue
-        losses = model.objective.catalogue(users[rows] @ model.catalogue(d.index).T, positives[rows] - d.start)
-        share = weight[rows] if weight is not None else torch.ones_like(losses)
-        total, mass = total + (losses * share).sum(), mass + share.sum()
+        share = None if weight is None else weight[rows]
+        part = model.objective.catalogue(users[rows], model.catalogue(d.index), positives[rows] - d.start, weight=share)
+        size = float(len(rows)) if share is None else share.sum()
+        total, mass = total + part * size, mass + size
     return total / mass.clamp_min(1e-12)

@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from crossrec.errors import CrossrecError
+from crossrec.objectives import softmax
 from crossrec.objectives.base import Objective
 from crossrec.objectives.bce import BCE
 from crossrec.objectives.bpr import BPR
@@ -101,18 +103,66 @@ def test_bce_sampled_is_labelled_on_the_same_pairs():
     )
 
 
+def vectors(m=9, c=7, f=3, seed=0, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    users, items = torch.randn(m, f, generator=g, dtype=dtype), torch.randn(c, f, generator=g, dtype=dtype)
+    return users.requires_grad_(), items.requires_grad_(), torch.randint(0, c, (m,), generator=g)
+
+
 def test_softmax_by_hand():
-    logits = torch.tensor([[0.0, math.log(2.0), 0.0]], dtype=torch.float64)
-    assert FullSoftmax().catalogue(logits, torch.tensor([1])).item() == pytest.approx(math.log(2))
-    assert FullSoftmax(temperature=0.5).catalogue(logits, torch.tensor([1])).item() == pytest.approx(-math.log(4 / 6))
+    users = torch.tensor([[1.0]], dtype=torch.float64)
+    items = torch.tensor([[0.0], [math.log(2.0)], [0.0]], dtype=torch.float64)
+    target = torch.tensor([1])
+    assert FullSoftmax().catalogue(users, items, target).item() == pytest.approx(math.log(2))
+    assert FullSoftmax(temperature=0.5).catalogue(users, items, target).item() == pytest.approx(-math.log(4 / 6))
+
+
+@pytest.mark.parametrize("held", [1, 14, 10_000])  # one row at a time, two, all at once
+@pytest.mark.parametrize("weight", [None, [0.0, 1, 2, 3, 4, 5, 6, 7, 8]])
+def test_softmax_is_cross_entropy(monkeypatch, held, weight):
+    monkeypatch.setattr(softmax, "CPU_SCORES", held)
+    users, items, target = vectors()
+    rows = torch.ones(9) if weight is None else torch.tensor(weight)
+    losses = F.cross_entropy(users @ items.T / 0.7, target, reduction="none")
+    expected = (losses * rows).sum() / rows.sum()
+    value = FullSoftmax(0.7).catalogue(users, items, target, weight=None if weight is None else rows)
+    assert torch.allclose(value, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(3 * value, (users, items)), torch.autograd.grad(3 * expected, (users, items))
+    ):
+        assert torch.allclose(ours, theirs)
+    assert torch.autograd.gradcheck(lambda u, v: FullSoftmax(0.7).catalogue(u, v, target, weight=rows), (users, items))
+
+
+def test_softmax_of_huge_scores_and_of_no_rows():
+    users, items = torch.tensor([[1e4]]), torch.tensor([[1.0], [-1.0]])
+    assert FullSoftmax().catalogue(users, items, torch.tensor([1])).item() == pytest.approx(2e4)
+    users, items, target = vectors()
+    assert FullSoftmax().catalogue(users[:0], items, target[:0]).item() == 0
+    value = FullSoftmax().catalogue(users, items, target, weight=torch.zeros(9))
+    assert value.item() == 0
+    assert all(float(g.abs().sum()) == 0 for g in torch.autograd.grad(value, (users, items)))
+
+
+def test_softmax_under_autocast_is_near_float32():
+    users, items, target = vectors(200, 300, 16, dtype=torch.float32)
+    exact = FullSoftmax().catalogue(users, items, target)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = FullSoftmax().catalogue(users, items, target)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(exact.item(), rel=0.01)
+    for ours, theirs in zip(torch.autograd.grad(value, (users, items)), torch.autograd.grad(exact, (users, items))):
+        assert ours.dtype == torch.float32
+        assert (ours - theirs).norm() / theirs.norm() < 0.02
 
 
 def test_sampled_softmax_with_every_item_is_full_softmax():
-    logits = torch.randn(4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    users, items, _ = vectors(4)
+    logits = users @ items.T
     target = torch.tensor([0, 3, 6, 3])
     positive = logits.gather(1, target.unsqueeze(1)).squeeze(1)
     mask = torch.arange(7) != target.unsqueeze(1)
-    full = FullSoftmax(temperature=0.7).catalogue(logits, target).mean()
+    full = FullSoftmax(temperature=0.7).catalogue(users, items, target)
     loss = SampledSoftmax(7, temperature=0.7)
     assert torch.allclose(loss.sampled(positive, logits, mask=mask, catalogue_size=7), full)
     assert torch.allclose(loss.sampled(positive, logits, mask=mask, catalogue_size=torch.full((4,), 7)), full)
@@ -157,6 +207,6 @@ def test_attributes_tell_the_batch_form():
 
 def test_missing_call_form_says_so():
     with pytest.raises(NotImplementedError, match="BPR"):
-        BPR().catalogue(torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))
+        BPR().catalogue(torch.zeros(1, 2), torch.zeros(3, 2), torch.zeros(1, dtype=torch.long))
     with pytest.raises(NotImplementedError):
         Objective().labelled(torch.zeros(1), torch.zeros(1))
