@@ -1,0 +1,1 @@
+"""Studies: which runs make a table, and the table."""
