@@ -184,7 +184,7 @@ def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: 
 
 @contextmanager
 def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
-    """Build the logger; whatever happens, a W&B run is finished, so the next run of a sweep does not join it."""
+    """Build the logger; whatever happens, it is closed, so the next run of a sweep does not join it."""
     import torch
     from pytorch_lightning.loggers import CSVLogger
 
@@ -195,18 +195,11 @@ def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
     if not node.get("_target_"):
         yield False
         return
-    if node["_target_"].endswith("WandbLogger"):
-        node |= {"id": run.id, "resume": "allow"}
-        (run.path / "wandb").mkdir(parents=True, exist_ok=True)
-        logger = build(node, name=run.id, save_dir=str(run.path), config=dict(config))
-        status = 1
-        try:
-            yield logger
-            status = 0
-        finally:
-            import wandb
+    if node["_target_"] == "crossrec.runs.wandb_log.WandbLog":
+        from crossrec.runs.wandb_log import wandb_log
 
-            wandb.finish(exit_code=status)
+        with wandb_log(config, run, main=is_main_process(config)) as logger:
+            yield logger
     else:
         logger = build(node)(save_dir=str(run.path), name="log", version="")
         if isinstance(logger, CSVLogger) and run.last.is_file() and is_main_process(config):
