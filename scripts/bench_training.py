@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossrec.commands.train import composed
-from crossrec.runs.assemble import Assembly, assemble, prepare_corpus
+from crossrec.runs.assemble import Assembly, assemble
+from crossrec.runs.corpus import prepare_corpus
 from crossrec.runs.train import quiet
 
 EPOCHS = 5

@@ -6,8 +6,6 @@ import sys
 from pathlib import Path
 
 from crossrec.commands.train import composed
-from crossrec.runs.assemble import prepare_corpus
-from crossrec.runs.identity import run_id
 from crossrec.runs.store import RunFolder
 from crossrec.runs.train import train
 
@@ -16,9 +14,7 @@ REPO = Path(__file__).resolve().parents[1]
 
 def run(words: list[str], config_dirs: list[Path] | None = None) -> RunFolder:
     """Train what the words of a command line say; the run's folder."""
-    config = composed(words, config_dirs)
-    train(config, words)
-    return RunFolder(Path(config["paths"]["runs"]) / run_id(config, prepare_corpus(config).fingerprint))
+    return train(composed(words, config_dirs), words)
 
 
 def crossrec(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
         print(USAGE)
         return
     from crossrec.commands.train import composed, config_dirs, override_words
-    from crossrec.runs.assemble import prepare_corpus
+    from crossrec.runs.corpus import prepare_corpus
 
     started = time.perf_counter()
     corpus = prepare_corpus(composed(override_words(arguments), config_dirs(arguments)))

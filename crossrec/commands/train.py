@@ -102,17 +102,29 @@ def job(config: DictConfig) -> float | None:
     """Train one composed config; the value of the selected validation metric."""
     from crossrec.runs.train import train
 
-    overrides = _overrides()
     try:
-        return train(plain(config), overrides)
+        run = train(plain(config), _overrides())
     except CrossrecError as error:
         raise _Refused(error) from error
+    _note(run.path)
+    return run.selected if run.finished else None  # in a further process of a DDP run it is not, yet
 
 
 def _overrides() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _note(run: Path) -> None:
+    """In a grid's folder of jobs, say which run a job is: `crossrec table` reads it."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from crossrec.runs.store import write_json
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        write_json(Path(HydraConfig.get().runtime.output_dir) / "run.json", {"run": str(run)})
 
 
 def composed(overrides: list[str], folders: list[Path] | None = None) -> dict[str, Any]:

@@ -14,11 +14,12 @@ import torch
 from crossrec.adaptation.base import Adaptation
 from crossrec.config import build
 from crossrec.data.datamodule import MultiDomainDataModule
-from crossrec.data.prepare import load_corpus, prepare
+from crossrec.data.prepare import load_corpus
 from crossrec.data.schema import Corpus
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
+from crossrec.runs.corpus import prepare_corpus
 from crossrec.runs.store import RunFolder
 from crossrec.strategies.base import Strategy
 
@@ -41,12 +42,6 @@ def _whole(config: Mapping[str, Any], key: str, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise CrossrecError(f"{key}={value!r} must be a whole number from {least} on")
     return value
-
-
-def prepare_corpus(config: Mapping[str, Any]) -> Corpus:
-    """Prepare the corpus of a config's ``data`` group, or load it where that was done before."""
-    data = config["data"]
-    return prepare(build(data["source"]), cache_dir=Path(config["paths"]["prepared"]), **(data.get("filter") or {}))
 
 
 def target_index(config: Mapping[str, Any], corpus: Corpus) -> int | None:

@@ -33,6 +33,10 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(name, path)
 
 
+class RunTaken(CrossrecError):
+    """Another process is running the run."""
+
+
 class RunFolder:
     """One run on disk: resolved config, versions, status, metrics, per-user metrics, checkpoints.
 
@@ -82,6 +86,26 @@ class RunFolder:
         return cast(dict[str, Any], json.loads(path.read_text())) if path.is_file() else {"state": "new"}
 
     @property
+    def state(self) -> str:
+        """``new``, ``running``, ``interrupted`` (its process is gone), ``finished``, ``failed`` or another mark."""
+        state = str(self.status["state"])
+        if state == "finished" and not self.finished:
+            return "interrupted"
+        return "interrupted" if state == "running" and not self.locked else state
+
+    @property
+    def locked(self) -> bool:
+        """Whether a process holds the run."""
+        try:
+            with open(self.path / ".lock") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    @property
     def finished(self) -> bool:
         """Whether the run's numbers are final."""
         return self.status["state"] == "finished" and (self.path / "metrics.json").is_file()
@@ -90,6 +114,12 @@ class RunFolder:
     def metrics(self) -> dict[str, Any]:
         """Contents of metrics.json."""
         return cast(dict[str, Any], json.loads((self.path / "metrics.json").read_text()))
+
+    @property
+    def selected(self) -> float | None:
+        """Validation metric of the selected epoch; None for a strategy that does not train."""
+        value = self.metrics.get("best_score")
+        return None if value is None else float(value)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -120,14 +150,20 @@ class RunFolder:
         """Hold the run for this process; the lock goes with the process, however it ends.
 
         Raises:
-            CrossrecError: another process is running it.
+            RunTaken: another process is running it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise CrossrecError(f"run {self.id} is being run by another process; wait for it, or stop it") from None
+            for attempt in range(5):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if attempt == 4:
+                        raise RunTaken(
+                            f"run {self.id} is being run by another process; wait for it, or stop it"
+                        ) from None
+                    time.sleep(0.05)  # somebody who only looks (`locked`) lets go at once
             yield
 
 

@@ -107,7 +107,7 @@ def item_encoder_name(node: Mapping[str, Any]) -> str:
 
 def _line(run: RunFolder) -> list[str]:
     config: dict[str, Any] = run.config
-    state = run.status["state"]
+    state = run.state
     target = config["target"]
     values: dict[str, float] = {}
     if run.finished:

@@ -17,30 +17,28 @@ from crossrec.runs.store import RunFolder, write_json
 from crossrec.runs.summary import print_run
 
 
-def train(config: Mapping[str, Any], overrides: list[str]) -> float | None:
-    """Train, select on validation, test once, and write the run folder.
+def train(config: Mapping[str, Any], overrides: list[str]) -> RunFolder:
+    """Train, select on validation, test once, and write the run folder; a finished run is returned at once.
 
     Args:
         config: the resolved config as plain values.
         overrides: the words that made it, for the record.
-
-    Returns:
-        The validation metric of the selected epoch; None for a strategy that has none.
     """
-    from crossrec.runs.assemble import prepare_corpus
+    from crossrec.runs.corpus import prepare_corpus
+    from crossrec.runs.pruning import Pruned
 
     corpus = prepare_corpus(config)
     run = RunFolder((Path(config["paths"]["runs"]) / run_id(config, corpus.fingerprint)).resolve())
     if run.finished:
         if is_main_process(config):
             print_run(run)
-        return _selected(run)
+        return run
     if not is_main_process(config):
         _fit_and_test(config, corpus, run)
-        return None
+        return run
     with run.lock():
         if run.finished:
-            return _selected(run)
+            return run
         folder = str((Path(config["paths"]["prepared"]) / str(corpus.provenance.get("folder", ""))).resolve())
         run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder})
         started, earlier = time.time(), float(run.status.get("seconds", 0.0))
@@ -51,7 +49,7 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> float | None:
             raise
         except BaseException as error:
             run.mark(
-                "failed",
+                "pruned" if isinstance(error, Pruned) else "failed",
                 ended=time.time(),
                 seconds=earlier + time.time() - started,
                 error=f"{type(error).__name__}: {error}",
@@ -59,12 +57,7 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> float | None:
             raise
         run.mark("finished", ended=time.time(), seconds=earlier + time.time() - started, error=None)
     print_run(run)
-    return _selected(run)
-
-
-def _selected(run: RunFolder) -> float | None:
-    value = run.metrics.get("best_score")
-    return None if value is None else float(value)
+    return run
 
 
 def is_main_process(config: Mapping[str, Any]) -> bool:
@@ -153,12 +146,14 @@ def _write(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[in
 def _callbacks(config: Mapping[str, Any], run: RunFolder, trains: bool) -> tuple[list[Any], Any]:
     from crossrec.config import build
     from crossrec.runs.callbacks import checkpoints
+    from crossrec.runs.pruning import Pruning
 
     if not trains:
         return [], None
     steps = config["checkpoint_every_n_steps"]
     best, resume = checkpoints(run, int(steps) if steps else None)
-    return [best, *(build(c) for c in config["callbacks"].values() if c), *resume], best
+    built = [build(c) for c in config["callbacks"].values() if c]
+    return [best, *built, *Pruning.from_environment(), *resume], best
 
 
 def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: list[Any]) -> Any:

@@ -7,7 +7,7 @@ from running import crossrec
 
 from crossrec.cli import main
 from crossrec.commands.train import composed
-from crossrec.runs.assemble import prepare_corpus
+from crossrec.runs.corpus import prepare_corpus
 
 
 def test_the_table_says_what_is_in_the_corpus(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:

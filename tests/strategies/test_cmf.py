@@ -8,7 +8,8 @@ from running import run
 
 from crossrec.commands.train import composed
 from crossrec.errors import CrossrecError
-from crossrec.runs.assemble import assemble, load_run, prepare_corpus
+from crossrec.runs.assemble import assemble, load_run
+from crossrec.runs.corpus import prepare_corpus
 
 
 @pytest.fixture
