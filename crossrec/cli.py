@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train one run, or a grid with -m; a finished run is returned, a broken one resumed",
     "evaluate": "evaluate a run's best checkpoint again, under another protocol",
     "recommend": "write the top k items per user of a run, with titles",
+    "compare": "put finished runs side by side: configs, test metrics, users, learning curves",
     "prepare": "turn raw files into a prepared corpus, once",
     "ls": "list config groups, the options of a group, or runs",
 }

@@ -1,0 +1,126 @@
+"""Learning curves of several runs in one picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crossrec.errors import CrossrecError
+from crossrec.runs.store import RunFolder
+
+if TYPE_CHECKING:
+    import polars as pl
+
+STYLES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+"""Seven markers and four line styles tell 28 runs apart without colour."""
+
+
+def need_matplotlib() -> None:
+    """Check that pictures can be made.
+
+    Raises:
+        CrossrecError: matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise CrossrecError("pictures need matplotlib: pip install 'crossrec[plots]'")
+
+
+def learning_curves(run: RunFolder) -> pl.DataFrame | None:
+    """Curves of a run by epoch.
+
+    Returns:
+        ``epoch, valid, loss``: of every epoch that was trained, the validation metric that selects (null where the
+        epoch was not validated) and the mean training loss. None for a run without training or without a CSV log.
+    """
+    import polars as pl
+
+    path = run.path / "log" / "metrics.csv"
+    if not path.is_file():
+        return None
+    log = pl.read_csv(path, infer_schema_length=None)
+    if not {"epoch", "train/loss", "valid/monitor"} <= set(log.columns):
+        return None
+    made = (
+        log.select("epoch", pl.col("valid/monitor", "train/loss").cast(pl.Float64))
+        .group_by("epoch", maintain_order=True)
+        .agg(valid=pl.col("valid/monitor").drop_nulls().last(), loss=pl.col("train/loss").drop_nulls().last())
+        .filter(pl.col("loss").is_not_null())  # the last evaluation, after training, has an epoch of its own
+        .sort("epoch")
+    )
+    return made if made.height else None
+
+
+def plot_learning_curves(runs: Mapping[str, RunFolder], names: Mapping[str, str], folder: Path) -> list[Path]:
+    """Draw validation metric and training loss of all runs by epoch, the selected epoch marked.
+
+    Runs are told apart by line style and marker, so the picture reads in black and white too.
+
+    Args:
+        runs: label -> finished run.
+        names: label -> what the legend says after the label.
+        folder: where ``learning_curves.png`` and ``.pdf`` are written.
+
+    Returns:
+        The files; none when no run has curves.
+
+    Raises:
+        CrossrecError: matplotlib is not installed.
+    """
+    need_matplotlib()
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    curves = {label: made for label, run in runs.items() if (made := learning_curves(run)) is not None}
+    if not curves:
+        return []
+    figure = Figure(figsize=(10, 4 + 0.25 * len(curves)), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    shades = colormaps["cividis"]
+    for at, label in enumerate(runs):
+        if label not in curves:
+            continue
+        record, curve = runs[label].metrics, curves[label]
+        style: dict[str, Any] = {
+            "color": shades(0.8 * at / max(1, len(runs) - 1)),
+            "linestyle": STYLES[at % len(STYLES)],
+            "marker": MARKERS[at % len(MARKERS)],
+            "markersize": 4,
+            "linewidth": 1.3,
+            "markevery": max(1, curve.height // 12),
+        }
+        for axes, column in ((left, "valid"), (right, "loss")):
+            shown = curve.drop_nulls(column)
+            name = f"{label}  {names[label]}" if axes is left else None
+            axes.plot(shown["epoch"].to_numpy(), shown[column].to_numpy(), label=name, **style)
+            chosen = shown.filter(shown["epoch"] == record["best_epoch"])
+            axes.plot(
+                chosen["epoch"].to_numpy(), chosen[column].to_numpy(), linestyle="", marker="o", markersize=11,
+                markerfacecolor="none", markeredgecolor="black", markeredgewidth=1.4, zorder=3,
+            )  # fmt: skip
+    left.plot([], [], linestyle="", marker="o", markersize=11, mfc="none", mec="black", label="selected epoch")
+    monitors = dict.fromkeys(str(runs[label].metrics["monitor"]) for label in curves)
+    losses = {str(runs[label].config["objective"].get("_target_")) for label in curves}
+    left.set(title="validation", xlabel="epoch", ylabel=" / ".join(monitors))
+    right.set(title="training", xlabel="epoch", ylabel="loss" if len(losses) == 1 else "loss (of different objectives)")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(True, color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(
+        loc="outside lower center", ncols=1 if len(curves) < 5 else 2, frameon=False, fontsize=9, handlelength=3.5
+    )
+    return [_save(figure, folder / f"learning_curves.{kind}") for kind in ("png", "pdf")]
+
+
+def _save(figure: Any, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    undated = {"CreationDate": None} if path.suffix == ".pdf" else None  # the same runs give the same bytes
+    figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=undated)
+    os.replace(temporary, path)
+    return path
