@@ -136,7 +136,7 @@ def frame(made: RunComparison) -> pl.DataFrame:
 
 def _opened(folders: Sequence[Path]) -> dict[str, RunFolder]:
     if not 2 <= len(folders) <= len(ascii_uppercase):
-        raise CrossrecError(f"{len(folders)} run folders given: compare takes 2 to {len(ascii_uppercase)}")
+        raise CrossrecError(f"compare takes 2 to {len(ascii_uppercase)} run folders, not {len(folders)}")
     runs = [RunFolder.existing(Path(folder)) for folder in folders]
     places = [run.path.resolve() for run in runs]
     for run, place in zip(runs, places):
