@@ -9,6 +9,7 @@ from importlib import import_module
 COMMANDS = {
     "train": "train one run, or a grid with -m; a finished run is returned, a broken one resumed",
     "evaluate": "evaluate a run's best checkpoint again, under another protocol",
+    "tune": "search hyper-parameters of a study's rows, and write the best as experiments",
     "recommend": "write the top k items per user of a run, with titles",
     "compare": "put finished runs side by side: configs, test metrics, users, learning curves",
     "prepare": "turn raw files into a prepared corpus, once",
