@@ -180,13 +180,13 @@ def test_online_exactly_when_a_key_is_known(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     asked = []
-    monkeypatch.setattr(wandb, "init", lambda **a: asked.append(a["mode"]) or SimpleNamespace(define_metric=_nothing))
+    monkeypatch.setattr(wandb, "init", lambda **a: asked.append(a["mode"]) or SimpleNamespace())
     mirror(tmp_path, offline=offline)
     assert asked == [mode]
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Take a metric's definition."""
+    """Take every call."""
 
 
 def test_online_without_a_key_asks_nobody_and_logs_offline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,9 +265,7 @@ def test_calls_that_hang_are_left(
     call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release, calls = threading.Event(), []
-    fake = SimpleNamespace(
-        define_metric=_nothing, dir=str(tmp_path / "wandb/run-1-r/files"), log=_nothing, finish=_nothing
-    )
+    fake = SimpleNamespace(dir=str(tmp_path / "wandb/run-1-r/files"), log=_nothing, finish=_nothing)
     setattr(fake, call, lambda *a, **k: calls.append(1) or release.wait(30))
     monkeypatch.setattr(wandb, "init", lambda **a: fake)
     monkeypatch.setattr(wandb_mirror, "GRACE", 0.2)

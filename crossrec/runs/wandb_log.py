@@ -81,6 +81,7 @@ def wandb_log(config: Mapping[str, Any], run: RunFolder, *, main: bool) -> Itera
     resume = run.last.is_file()
     node["_target_"] = "crossrec.runs.wandb_mirror.Mirror"
     mirror = build(node, folder=run.path, id=run.id, resume=resume, name=run_name(config), config=config)
+    mirror.do("takes no axis", _set_axis)
     status = 1
     try:
         yield WandbLog(mirror, node["project"], run)
@@ -101,6 +102,11 @@ def run_name(config: Mapping[str, Any]) -> str:
 def tags(config: Mapping[str, Any]) -> list[str]:
     """Strategy, data and target of a run."""
     return [target_name(config["strategy"]), target_name(config["data"]["source"]), str(config["target"] or "all")]
+
+
+def _set_axis(run: Any) -> None:
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
 
 
 def _summary(metrics: Mapping[str, Any]) -> dict[str, Any]:

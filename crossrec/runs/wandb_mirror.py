@@ -24,7 +24,7 @@ class Mirror:
     that is already open in the process, and no call asks for a key.
 
     Args:
-        folder: existing folder that gets ``wandb/``.
+        folder: gets ``wandb/``.
         project: W&B project.
         name: of the run, as shown.
         config: plain values.
@@ -129,10 +129,7 @@ class Mirror:
         fields = getattr(wandb.Settings, "model_fields", self._settings)
         settings = wandb.Settings(**{k: v for k, v in self._settings.items() if k in fields})
         Path(arguments["dir"]).mkdir(parents=True, exist_ok=True)
-        run = wandb.init(**arguments, mode=mode, settings=settings)
-        run.define_metric("trainer/global_step")
-        run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        self.run = run
+        self.run = wandb.init(**arguments, mode=mode, settings=settings)
 
     def _restart(self, arguments: Mapping[str, Any]) -> None:
         import wandb
@@ -159,7 +156,8 @@ class Mirror:
         """End the W&B run, so that the next one is another; whether all of it is where it belongs."""
         if self.run is None:
             return False
-        error = self._guarded(lambda: self.run.finish(exit_code=exit_code), self._finish_timeout + GRACE)
+        timeout = GRACE if self._hangs else self._finish_timeout + GRACE
+        error = self._guarded(lambda: self.run.finish(exit_code=exit_code), timeout)
         if error is not None:
             self._warn("did not finish", error, self._mend())
         return not self.failed

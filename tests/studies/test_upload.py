@@ -61,7 +61,7 @@ def test_a_run_holds_the_cells_and_the_files(tmp_path: Path, files: list[Path], 
     assert on_disk.exit_code(path) == 0
     (row,) = on_disk.rows(path)
     (stored,) = (path.parent / "files").rglob("*.table.json")
-    assert row["table"]["path"] == str(stored.relative_to(path.parent / "files"))
+    assert row["table/path"] == str(stored.relative_to(path.parent / "files"))
     content = json.loads(stored.read_text())
     assert content["columns"] == list(COLUMNS) and content["data"] == table_rows(TABLE)
     requests = [r.request.log_artifact.artifact for r in on_disk.records(path) if r.HasField("request")]
