@@ -52,7 +52,7 @@ def finish(figure: Figure, table: Table, said: str) -> None:
     """Put the table's heading above and ``said`` below all panels; of a legend, ``said`` becomes the title."""
     width = int(figure.get_figwidth() * 15)
     figure.suptitle(wrapped(heading(table), width), fontsize=SIZE + 1)
-    said = wrapped(said, width)
+    said = wrapped(said, int(figure.get_figwidth() * 16.5))
     if figure.legends:
         figure.legends[0].set_title(said)
         figure.legends[0].get_title().set_fontsize(SIZE - 1)

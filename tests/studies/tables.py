@@ -76,7 +76,7 @@ def plain(values: Mapping[str, Sequence[Sequence[float]]], columns: Sequence[Col
     """A table of nothing but numbers: row -> column -> seed -> value."""
     count = len(next(iter(values.values())))
     columns = columns or [Column("", "macro", f"metric@{i}") for i in range(count)]
-    most = max(len(seeds) for row in values.values() for seeds in row)
+    most = max(1, *(len(seeds) for row in values.values() for seeds in row))
     return Table(
         name="plain",
         title="Plain",
