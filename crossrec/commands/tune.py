@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +41,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_intermixed_args(arguments)
 
     from rich.console import Console
+    from rich.markup import escape
 
     from crossrec.errors import CrossrecError
     from crossrec.runs.trial_storage import optuna_module
@@ -54,18 +57,17 @@ def main(arguments: list[str]) -> None:
     rows, overrides = _split(study, options.words)
     folder = options.output or options.study.parent / "conf_tuned"
     console = Console()
-    _interruptible()
-    for setting in settings(study, rows, overrides):
-        tuner = Tuner(setting, options.jobs, not options.no_pruning)
-        console.print(
-            f"[bold]{setting.label}[/]: {options.trials} trials by validation {tuner.monitor}", highlight=False
-        )
-        tuned = tuner.run(options.trials, lambda progress: _line(console, progress))
-        _table(console, tuned)
-        path = write(tuned, folder)
-        console.print(f"best run: {tuned.run.path}", soft_wrap=True, highlight=False)
-        console.print(f"written:  {path}", soft_wrap=True, highlight=False)
-        console.print(f"crossrec train {_selection(tuned, folder)}", soft_wrap=True, highlight=False, markup=False)
+    with _interruptible():
+        for setting in settings(study, rows, overrides):
+            tuner = Tuner(setting, options.jobs, not options.no_pruning)
+            head = f"[bold]{escape(setting.label)}[/]: {options.trials} trials by validation {tuner.monitor}"
+            console.print(head, highlight=False, soft_wrap=True)
+            tuned = tuner.run(options.trials, lambda progress: _line(console, progress))
+            _table(console, tuned)
+            path = write(tuned, folder)
+            lines = [f"best run: {tuned.run.path}", f"written: {path}"]
+            for line in [*lines, f"train it: crossrec train {_selection(tuned, folder)}"]:
+                console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def write(tuned: Tuned, folder: Path) -> Path:
@@ -99,14 +101,19 @@ def _split(study: Study, words: list[str]) -> tuple[list[str], list[str]]:
     return rows, [w for w in words if w not in rows]
 
 
-def _interruptible() -> None:
+@contextmanager
+def _interruptible() -> Iterator[None]:
     """Let a terminating signal end the search as Ctrl-C does: what runs is interrupted and can be resumed."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _line(console: Console, progress: Progress) -> None:
@@ -134,10 +141,11 @@ def _duration(seconds: float) -> str:
 
 
 def _table(console: Console, tuned: Tuned) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     keys = [d.key for d in tuned.setting.space]
-    table = Table(title=f"{tuned.setting.label}: best trials", title_justify="left")
+    table = Table(title=f"{escape(tuned.setting.label)}: best trials", title_justify="left")
     table.add_column("trial", justify="right")
     table.add_column(tuned.monitor, justify="right")
     for key in keys:

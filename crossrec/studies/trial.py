@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from crossrec.runs.store import RunFolder
+from crossrec.runs.store import TAKEN, RunFolder
 from crossrec.runs.trial_storage import VARIABLE
 
 State = Literal["finished", "pruned", "failed"]
@@ -105,7 +105,7 @@ class LocalProcesses:
 
     def command(self, job: TrialJob) -> list[str]:
         """Return the command line of a trial."""
-        paths = ",".join(f"'file://{folder.resolve()}'" for folder in self.config_dirs)
+        paths = ",".join(_quoted(f"file://{folder.resolve()}") for folder in self.config_dirs)
         search = [f"hydra.searchpath=[{paths}]"] if paths else []
         return [sys.executable, "-m", "crossrec", "train", *search, *job.overrides]
 
@@ -158,6 +158,9 @@ class _Child:
             return None
         if run.finished:
             return self._outcome("finished")
+        if code == TAKEN:  # by another process that was quicker
+            self.process = None
+            return None
         status = run.status
         fresh = float(status.get("ended") or 0.0) >= self.started
         if fresh and status["state"] == "pruned":
@@ -188,6 +191,11 @@ class _Child:
 
     def _outcome(self, state: State, error: str = "") -> Outcome:
         return Outcome(self.job, state, error, time.time() - self.started if self.process else 0.0)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"'{escaped}'"
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
