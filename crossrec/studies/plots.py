@@ -93,7 +93,8 @@ def critical_difference_figure(table: Table) -> Figure:
     ax.plot([1, 1 + ranks.difference], [0.36, 0.36], color="black", linewidth=1, marker="|", markersize=6)
     ax.text(1, 0.42, f"critical difference {ranks.difference:.2f}", ha="left", va="bottom", fontsize=SIZE)
     said = f"mean rank over {ranks.blocks} blocks (a column and a seed each), 1 is best"
-    said += f"; Friedman p = {ranks.p:.2g}; Nemenyi at .05"
+    said += f"; Friedman p = {ranks.p:.2g}"
+    said += "; Nemenyi at .05" if ranks.p < 0.05 else ", so that no difference is shown; Nemenyi at .05"
     said += f"; no run: {', '.join(ranks.left_out)}" if ranks.left_out else ""
     finish(figure, table, said)
     return figure

@@ -107,3 +107,7 @@ def ablation(values: Sequence[float | str] = (0, 0.001, 0.01, 0.1, 1)) -> Table:
         baseline=BASELINE,
         parameters={row: ("adaptation.mmd.weight", value) for row, value in rows.items()},
     )
+
+
+TABLES = [example, ablation, lambda: plain({"a": [[0.1]], "b": [[]]}), lambda: plain({"[1] *x*": [[], []]})]
+"""Makers of tables of every kind."""

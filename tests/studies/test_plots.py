@@ -269,3 +269,9 @@ def test_without_matplotlib_the_mend_is_said(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(CrossrecError, match=r"pip install 'crossrec\[plots\]'"):
         draw(example(), tmp_path)
+
+
+def test_diagram_says_where_friedman_finds_nothing():
+    rows = {"a": [[0.1], [0.2]], "b": [[0.2], [0.1]], "c": [[0.3], [0.0]]}
+    assert "so that no difference is shown" in critical_difference_figure(plain(rows)).get_supxlabel()
+    assert "so that no difference" not in critical_difference_figure(demsar()).get_supxlabel()

@@ -1,26 +1,21 @@
 import io
 import re
-import shutil
-import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
-from pathlib import Path
 
 import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
-from tables import BASELINE, COLUMNS, SPECIAL, ablation, cell, example, plain
+from tables import BASELINE, COLUMNS, SPECIAL, TABLES, ablation, cell, example, plain
 
 from crossrec.studies.html import html
-from crossrec.studies.latex import escape, latex
+from crossrec.studies.latex import latex
 from crossrec.studies.render import FIELDS, csv, markdown, print_table
 from crossrec.studies.shown import Span, heading, headings, legend, lines, number
 from crossrec.studies.table import Column, Table
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
-TABLES = [example, ablation, lambda: plain({"a": [[0.1]], "b": [[]]}), lambda: plain({"[1] *x*": [[], []]})]
 
 
 def printed(table: Table, width: int = 80, terminal: bool = False) -> str:
@@ -220,158 +215,3 @@ def test_csv_keeps_every_digit():
             [None] * 7 if k is None else [k.baseline, k.difference, k.low, k.high, k.p_users, k.p_adjusted, k.p_seeds]
         )
     assert "0.23123456789012342" in csv(table)
-
-
-# LaTeX
-
-
-def check_latex(text: str) -> list[list[str]]:
-    """Parse what ``latex`` writes, strictly: braces, environments, specials, columns; the cells of each row."""
-    text = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
-    bare = re.sub(r"\\[\\&%$#_{}]", "", text)
-    depth = 0
-    for letter in bare:
-        depth += {"{": 1, "}": -1}.get(letter, 0)
-        assert depth >= 0
-    assert depth == 0
-    stack: list[str] = []
-    for kind, name in re.findall(r"\\(begin|end)\{([^}]*)\}", text):
-        if kind == "begin":
-            stack.append(name)
-        else:
-            assert stack.pop() == name
-    assert stack == []
-    assert bare.count("$") % 2 == 0
-    outside = re.sub(r"\$[^$]*\$", "", bare)
-    assert not re.search(r"[%#_^~<>|\"]", re.sub(r"\\label\{[^}]*\}", "", outside))
-    assert bare.isascii()
-    (tabular,) = re.findall(r"\\begin\{tabular\}\{@\{\}(l?r*)@\{\}\}(.*)\\end\{tabular\}", text, re.S)
-    columns, body = tabular
-    body = re.sub(r"\\(toprule|midrule|bottomrule|addlinespace)\n|\\cmidrule\(lr\)\{\d+-\d+\}", "", body)
-    rows = []
-    for row in body.strip().split(" \\\\\n"):
-        row = row.removesuffix(" \\\\")
-        assert not row.lstrip().startswith(("[", "*")), "would be read as an argument of the line before"
-        cells = re.split(r"(?<!\\)&", row)
-        spans = [int(n) for c in cells for n in re.findall(r"\\multicolumn\{(\d+)\}", c) or ["1"]]
-        assert sum(spans) == len(columns), row
-        rows.append([c.strip() for c in cells])
-    for first, last in re.findall(r"\\cmidrule\(lr\)\{(\d+)-(\d+)\}", text):
-        assert 2 <= int(first) <= int(last) <= len(columns)
-    return rows
-
-
-@pytest.mark.parametrize("make", TABLES)
-def test_latex_is_well_formed(make):
-    rows = check_latex(latex(make()))
-    assert len(rows) == len(headings(make())) + len(lines(make()))
-
-
-def test_latex_of_the_example():
-    text = latex(example())
-    rows = check_latex(text)
-    assert rows[0] == ["", r"\multicolumn{4}{c}{movielens}", r"\multicolumn{4}{c}{food \& kitchen}"]
-    assert r"\cmidrule(lr){2-3}\cmidrule(lr){4-5}\cmidrule(lr){6-7}\cmidrule(lr){8-9}" in text
-    shown = {row[0]: row[1:] for row in rows}
-    name = r"a\_b \& c\textbar{}d \textless{}e\textgreater{} 50\%"
-    assert shown[name][0] == r"\textbf{0.2312}{\tiny $\pm$ 0.0010}$^{***}$"
-    assert shown[name][3] == r"\textbf{0.3212}{\tiny $\pm$ 0.0010}"
-    assert shown["merged"][0] == r"\underline{0.2100}"
-    assert shown["never run"] == ["--"] * 8
-    assert r"\caption{Cross-domain gain of 50\% on a\_b}" in text and r"\label{tab:table-2-more}" in text
-    assert r"\begin{table*}" in text and r"\begin{table}" in latex(ablation())
-
-
-def test_latex_escapes_every_special():
-    assert escape("\\ {x} ~^ # $5 [a] *") == (
-        r"\textbackslash{} \{x\} \textasciitilde{}\textasciicircum{} \# \$5 {[}a{]} {*}"
-    )
-
-
-ENGINES = [name for name in ("tectonic", "pdflatex") if shutil.which(name)]
-
-
-@pytest.mark.skipif(not ENGINES, reason="neither tectonic nor pdflatex is installed")
-def test_latex_compiles(tmp_path: Path):
-    tables = "\n".join(latex(make()) for make in TABLES)
-    source = tmp_path / "paper.tex"
-    source.write_text(
-        f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{tables}\\end{{document}}\n"
-    )
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if ENGINES[0] == "pdflatex" else []
-    done = subprocess.run([ENGINES[0], *options, source.name], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert (tmp_path / "paper.pdf").is_file()
-
-
-# HTML
-
-VOID = {"meta", "br", "link", "img"}
-
-
-class Page(HTMLParser):
-    """A strict reader of a page: every element closed in order; cells, titles and attributes of the table."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.rows: list[list[tuple[str, dict[str, str | None], str]]] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
-        self.text: dict[str, str] = {}
-
-    def handle_starttag(self, tag, attrs):
-        self.seen.append((tag, dict(attrs)))
-        if tag == "tr":
-            self.rows.append([])
-        if tag in ("td", "th"):
-            self.rows[-1].append((tag, dict(attrs), ""))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        for tag in set(self.open):
-            self.text[tag] = self.text.get(tag, "") + data
-        if {"td", "th"} & set(self.open):
-            tag, attrs, text = self.rows[-1][-1]
-            self.rows[-1][-1] = (tag, attrs, text + data)
-
-
-@pytest.mark.parametrize("make", TABLES)
-def test_html_is_closed_self_contained_and_square(make):
-    text = html(make())
-    page = Page()
-    page.feed(text)
-    page.close()
-    assert page.open == []
-    assert "://" not in text and "url(" not in text and "@import" not in text
-    assert {tag for tag, _ in page.seen}.isdisjoint({"script", "link", "img", "iframe"})
-    table = make()
-    body = [row for row in page.rows if row[0][0] == "th" and row[0][1].get("scope") == "row"]
-    assert [row[0][2] for row in body] == list(table.rows)
-    assert {len(row) for row in body} == {len(table.columns) + 1}
-    heads = page.rows[: len(page.rows) - len(body)]
-    for i, row in enumerate(heads):
-        assert sum(int(a.get("colspan") or 1) for _, a, _ in row) == len(table.columns) + (i == 0)
-        assert {a["scope"] for _, a, _ in row} <= {"col", "colgroup"}
-
-
-def test_html_of_the_example():
-    page = Page()
-    page.feed(html(example()))
-    assert page.text["caption"] == page.text["title"] == "Cross-domain gain of 50% on a_b"
-    assert ("html", {"lang": "en"}) in page.seen
-    (row,) = [row for row in page.rows if row[0][2] == SPECIAL]
-    assert row[1][2] == "0.2312 ± 0.0010***gain +15.6%"
-    assert row[1][1]["title"] == ", ".join(f"a_b-recall@10-{i} (seed {i})" for i in range(3))
-    assert "0.2312" in page.text["strong"] and "0.2100" in page.text["u"] and "***" in page.text["sup"]
-    (row,) = [row for row in page.rows if row[0][2] == "never run"]
-    assert row[1][2] == "–published 0.5000not run" and row[1][1]["title"] == "no run"
-    assert "Doe & Roe 2020" in page.text["li"]
-
-
-def test_html_escapes_attributes():
-    table = plain({'"><script>': [[0.1]]})
-    assert "<script>" not in html(table)
