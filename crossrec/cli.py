@@ -8,6 +8,8 @@ from importlib import import_module
 
 COMMANDS = {
     "train": "train one run, or a grid with -m; a finished run is returned, a broken one resumed",
+    "sweep": "train every run of a study that is not finished, on any launcher",
+    "table": "print a study's table, beside what was published; write it with plots",
     "evaluate": "evaluate a run's best checkpoint again, under another protocol",
     "tune": "search hyper-parameters of a study's rows, and write the best as experiments",
     "recommend": "write the top k items per user of a run, with titles",
@@ -33,6 +35,8 @@ def usage() -> str:
         "  crossrec train                                          # synthetic data, under a minute",
         "  crossrec train data=movielens strategy=mmd adaptation.mmd.weight=0.5",
         "  crossrec train -m strategy=target_only,merged,mmd seed=0,1,2",
+        "  crossrec sweep experiments/quickstart.yaml -j 2",
+        "  crossrec table experiments/quickstart.yaml",
         "  crossrec ls strategy",
         "",
         "`crossrec COMMAND --help` tells more of a command.",
@@ -41,7 +45,10 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; exits with 0, 1 (a failed command) or 2 (a command line that cannot be read)."""
+    """Run the command line.
+
+    It exits with 0, 1 (a failed command), 75 (another process runs that run) or 2 (a command line that cannot be read).
+    """
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] in ("-h", "--help"):
         print(usage())
@@ -65,7 +72,7 @@ def main(arguments: list[str] | None = None) -> None:
         import_module(f"crossrec.commands.{command}").main(rest)
     except CrossrecError as error:
         print(f"crossrec {command}: error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.status)
     except BrokenPipeError:  # the reader of a pipe (head, less) has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

@@ -3,3 +3,6 @@
 
 class CrossrecError(Exception):
     """A mistake in input or configuration, told in one sentence: where it is, what was expected, how to mend it."""
+
+    status = 1
+    """Exit status of the command line."""

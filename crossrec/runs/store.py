@@ -33,8 +33,14 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(name, path)
 
 
+TAKEN = 75
+"""Exit status of ``crossrec train`` where another process runs the run (``EX_TEMPFAIL``)."""
+
+
 class RunTaken(CrossrecError):
     """Another process is running the run."""
+
+    status = TAKEN
 
 
 class RunFolder:
@@ -114,6 +120,16 @@ class RunFolder:
     def metrics(self) -> dict[str, Any]:
         """Contents of metrics.json."""
         return cast(dict[str, Any], json.loads((self.path / "metrics.json").read_text()))
+
+    @property
+    def versions(self) -> dict[str, Any]:
+        """Versions of Python and the packages, and the git revision, that began the run."""
+        return cast(dict[str, Any], json.loads((self.path / "versions.json").read_text()))
+
+    @property
+    def overrides(self) -> list[str]:
+        """The words that began the run."""
+        return cast(list[str], json.loads((self.path / "overrides.json").read_text()))
 
     @property
     def selected(self) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,10 +79,9 @@ def runs_frame(runs: Iterable[RunFolder]) -> pl.DataFrame:
         if not run.finished:
             continue
         config, metrics = run.config, run.metrics
-        versions = json.loads((run.path / "versions.json").read_text())
         about = {
             "run": run.id,
-            "git": versions["git"],
+            "git": run.versions["git"],
             "strategy": target_name(config["strategy"]),
             "items": item_encoder_name(config["item_encoder"]),
             "users": target_name(config["user_encoder"]),

@@ -1,0 +1,109 @@
+"""``crossrec table``: the table of a study, or of a folder of runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossrec.errors import CrossrecError
+
+if TYPE_CHECKING:
+    from crossrec.studies.table import Table
+
+FORMATS = {"markdown": "md", "latex": "tex", "csv": "csv", "html": "html"}
+
+
+def main(arguments: list[str]) -> None:
+    """Aggregate finished runs and print or write the table."""
+    parser = argparse.ArgumentParser(
+        prog="crossrec table",
+        description="The table of a study's finished runs (or of a folder of runs, or of a `crossrec train -m` grid): "
+        "mean and deviation over seeds, published values, transfer gain and significance against the baseline row.",
+        epilog="example: crossrec table experiments/quickstart.yaml -o table",
+        allow_abbrev=False,
+    )
+    parser.add_argument("study", type=Path, help="study file, or a folder")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="overrides of every run, as given to `sweep`")
+    parser.add_argument("--format", choices=["terminal", *FORMATS], default="terminal", help="what to print")
+    parser.add_argument("-o", "--output", type=Path, help="folder to write the table in every format and the plots to")
+    parser.add_argument("--rows", type=lambda text: text.split(","), help="only these rows, separated by commas")
+    parser.add_argument("--config-dir", type=Path, action="append", default=[], help="folder of configs of your own")
+    parser.add_argument(
+        "--metrics", type=lambda text: text.split(","), help="of a folder: columns, such as hit@5,mrr@10"
+    )
+    parser.add_argument("--baseline", help="of a folder: the row that others are compared with")
+    parser.add_argument("--no-significance", action="store_true", help="leave out the tests over users")
+    parser.add_argument("--trace", nargs=2, metavar=("ROW", "METRIC"), help="name the runs behind a row's numbers")
+    parser.add_argument("--wandb", action="store_true", help="with -o: log the table and the files to W&B")
+    given = parser.parse_intermixed_args(arguments)
+
+    table = _table(given)
+    if given.trace:
+        from crossrec.studies.trace import trace
+
+        print("\n".join(trace(table, *given.trace)))
+        return
+    if given.format == "terminal":
+        from crossrec.studies.render import print_table
+
+        print_table(table)
+    else:
+        sys.stdout.write(_render(table, given.format))
+    if given.output is not None:
+        files = write(table, given.output)
+        print(f"written: {', '.join(f.name for f in files)} in {given.output}", file=sys.stderr)
+        if given.wandb:
+            _upload(table, files, given.output)
+    elif given.wandb:
+        raise CrossrecError("--wandb logs what -o writes: add -o FOLDER")
+
+
+def _table(given: argparse.Namespace) -> Table:
+    from crossrec.studies.collect import collect
+
+    compared = not given.no_significance
+    if given.study.is_dir():
+        if given.words or given.rows or given.config_dir:
+            raise CrossrecError("overrides, --rows and --config-dir are for study files; a folder has its runs already")
+        from crossrec.studies.adhoc import grid
+
+        return collect(*grid(given.study, given.metrics, given.baseline), significance=compared)
+    if given.metrics or given.baseline:
+        raise CrossrecError("--metrics and --baseline are for folders; a study file names its own")
+    from crossrec.studies.selection import select
+
+    chosen = select(given.study, given.words, given.config_dir, rows=given.rows)
+    return collect(chosen.study, chosen.jobs, significance=compared)
+
+
+def _render(table: Table, name: str) -> str:
+    from crossrec.studies.html import html
+    from crossrec.studies.latex import latex
+    from crossrec.studies.render import csv, markdown
+
+    return {"markdown": markdown, "latex": latex, "csv": csv, "html": html}[name](table)
+
+
+def write(table: Table, folder: Path) -> list[Path]:
+    """Write a table in every format, and its plots, to a folder; each file is renamed into its place."""
+    from crossrec.studies.plots import draw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for name, ending in FORMATS.items():
+        path = folder / f"table.{ending}"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(_render(table, name))
+        os.replace(temporary, path)
+        files.append(path)
+    return files + draw(table, folder, lambda text: print(text, file=sys.stderr))
+
+
+def _upload(table: Table, files: list[Path], folder: Path) -> None:
+    from crossrec.studies.upload import log_table
+
+    project = os.environ.get("WANDB_PROJECT", "crossrec")
+    log_table(table, files, project=project, group=table.name, offline=None, folder=folder)

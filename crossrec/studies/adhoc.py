@@ -1,0 +1,76 @@
+"""A table of runs that no study file names: a folder of runs, or of a ``-m`` grid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from crossrec.errors import CrossrecError
+from crossrec.runs.store import RunFolder
+from crossrec.runs.summary import find_runs
+from crossrec.studies.jobs import Planned
+from crossrec.studies.study import Job, Row, Study
+
+METRICS = ("recall@10", "ndcg@10")
+
+
+def grid(
+    folder: Path, metrics: Sequence[str] | None = None, baseline: str | None = None
+) -> tuple[Study, list[Planned]]:
+    """Take the runs of a folder as a study: rows are the words in which they differ, the seed apart.
+
+    Args:
+        folder: of run folders, or of a grid of ``crossrec train -m``.
+        metrics: columns; recall and NDCG at 10 without any.
+        baseline: name of the row that others are compared with.
+
+    Raises:
+        CrossrecError: there is no run, or two runs have the same words and seed.
+    """
+    runs = _runs(folder)
+    if not runs:
+        raise CrossrecError(f"no runs in {folder}; `crossrec train -m ...` makes a grid of them")
+    words = {run.id: _words(run) for run in runs}
+    common = set.intersection(*(set(w) for w in words.values()))
+    names = {run.id: " ".join(w for w in words[run.id] if w not in common) or "run" for run in runs}
+    seeds = {run.id: int(run.config["seed"]) for run in runs}
+    jobs: dict[tuple[str, int], Planned] = {}
+    for run in runs:
+        key = (names[run.id], seeds[run.id])
+        if key in jobs:
+            raise CrossrecError(
+                f"{folder}: runs {jobs[key].run.id} and {run.id} have the same overrides ({names[run.id]}, seed "
+                f"{seeds[run.id]}): they are of different data or code, so take them apart"
+            )
+        jobs[key] = Planned(Job(names[run.id], "", seeds[run.id], 0, tuple(words[run.id])), run)
+    rows = tuple(Row(name, tuple(w for w in name.split(" ") if "=" in w)) for name in dict.fromkeys(names.values()))
+    study = Study(
+        path=folder,
+        name=folder.resolve().name,
+        title=f"runs of {folder}",
+        base=tuple(sorted(common)),
+        data={"": ()},
+        rows=rows,
+        seeds=tuple(sorted(set(seeds.values()))),
+        metrics=tuple(metrics or METRICS),
+        baseline=baseline,
+    )
+    if baseline is not None:
+        study.row(baseline)
+    return study, list(jobs.values())
+
+
+def _runs(folder: Path) -> list[RunFolder]:
+    if not folder.is_dir():
+        raise CrossrecError(f"no study file and no folder {folder}")
+    noted = sorted(folder.glob("*/run.json"), key=lambda p: (len(p.parent.name), p.parent.name))
+    if noted:
+        found = {str(json.loads(p.read_text())["run"]): None for p in noted}
+        return [RunFolder.existing(Path(p)) for p in found]
+    return find_runs(folder)
+
+
+def _words(run: RunFolder) -> list[str]:
+    apart = ("seed=", "paths.", "trainer.enable_progress_bar", "logger")
+    return [w for w in run.overrides if not w.lstrip("+").startswith(apart)]

@@ -1,0 +1,197 @@
+"""From a study's run folders to its table."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from crossrec.errors import CrossrecError
+from crossrec.evaluation.significance import holm
+from crossrec.runs.store import RunFolder
+from crossrec.runs.summary import domain_rows
+from crossrec.studies.jobs import Planned
+from crossrec.studies.pairing import compare_cells, per_user_metrics
+from crossrec.studies.study import Study
+from crossrec.studies.table import Cell, Column, Status, Table, Value
+from crossrec.suggestions import nearest
+
+MACRO = "macro"
+
+
+class _Result(NamedTuple):
+    run: Path
+    metrics: Mapping[str, float]
+
+
+Results = Mapping[tuple[str, str, str], Mapping[int, _Result]]
+"""(row, data, domain) -> seed -> test metrics."""
+
+
+def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True) -> Table:
+    """Aggregate the finished runs of a study.
+
+    Args:
+        study: the study.
+        jobs: its jobs; those not finished leave their cells partial or empty.
+        significance: compare every row with the baseline row, user by user.
+
+    Raises:
+        CrossrecError: nothing has finished, a metric or a domain is in no run, or two runs of one row and seed
+            evaluate one domain.
+    """
+    results = _results(study, jobs)
+    columns = _columns(study, results)
+    names = [row.name for row in study.rows]
+    cells = {(row, c): _cell(study, results, row, c) for row in names for c in columns}
+    for column in columns:
+        _rank(cells, names, column)
+    if study.baseline is not None:
+        _compare(study, results, cells, columns, significance)
+    revisions = {_revision(v.run) for cell in cells.values() for v in cell.values}
+    notes = [] if len(revisions) < 2 else [f"The runs are of {len(revisions)} revisions of the code."]
+    if any(r and r.endswith("+dirty") for r in revisions):
+        notes.append("Some runs are of code with uncommitted changes.")
+    return Table(
+        name=study.name,
+        title=study.title,
+        rows=tuple(names),
+        columns=tuple(columns),
+        cells=cells,
+        baseline=study.baseline,
+        tolerance=str(study.tolerance) if study.published else "",
+        source=study.source if study.published else "",
+        protocol=study.protocol if study.published else "",
+        notes=tuple([*notes, *_protocols(jobs)]),
+        parameters={row.name: row.parameter for row in study.rows if row.parameter is not None},
+    )
+
+
+def _results(study: Study, jobs: Sequence[Planned]) -> Results:
+    found: dict[tuple[str, str, str], dict[int, _Result]] = defaultdict(dict)
+    for planned in jobs:
+        if not planned.run.finished:
+            continue
+        job = planned.job
+        rows = domain_rows(planned.run.metrics["test"])
+        parts = len(study.row(job.row).runs)
+        for domain, metrics in rows.items():
+            if domain == MACRO and parts > 1:
+                continue  # the mean over the domains of one part is not the row's
+            seeds = found[job.row, job.data, domain]
+            if job.seed in seeds:
+                raise CrossrecError(
+                    f"{study.path}, row {job.row!r}: two of its runs evaluate the domain {domain}; "
+                    "give each a target of its own"
+                )
+            seeds[job.seed] = _Result(planned.run.path, metrics)
+    if not found:
+        raise CrossrecError(f"no run of {study.path} is finished: crossrec sweep {study.path}")
+    return found
+
+
+def _columns(study: Study, results: Results) -> list[Column]:
+    columns: list[Column] = []
+    for data in study.data:
+        there = list(dict.fromkeys(domain for _, d, domain in results if d == data))
+        if not there:
+            continue
+        shown = [d for d in there if d != MACRO]
+        if study.domains is not None:
+            shown = [d for d in study.domains if d in there]
+        columns += [Column(data, domain, metric) for domain in shown for metric in study.metrics]
+    known = {c.domain for c in columns}
+    for domain in study.domains or ():
+        if domain not in known:
+            every = sorted({d for _, _, d in results})
+            raise CrossrecError(f"{study.path}: no run evaluates a domain {domain!r}{nearest(domain, every)}")
+    return columns
+
+
+def _cell(study: Study, results: Results, row: str, column: Column) -> Cell:
+    seeds = results.get((row, column.data, column.domain), {})
+    values = []
+    for seed in sorted(seeds):
+        result = seeds[seed]
+        if column.metric not in result.metrics:
+            raise CrossrecError(
+                f"{study.path}: no metric {column.metric!r} in {result.run}"
+                + nearest(column.metric, sorted(result.metrics))
+            )
+        values.append(Value(seed, result.metrics[column.metric], str(result.run)))
+    numbers = [v.value for v in values]
+    mean = statistics.fmean(numbers) if numbers else None
+    published, published_std = study.published.get((row, column.data, column.domain, column.metric), (None, None))
+    status: Status = "not run"
+    if mean is not None:
+        status = "run" if len(values) == len(study.seeds) else "partial"
+        if status == "run" and published is not None:
+            status = "reproduced" if study.tolerance.holds(mean, published) else "differs"
+    return Cell(
+        row=row,
+        column=column,
+        values=tuple(values),
+        expected=len(study.seeds),
+        mean=mean,
+        std=statistics.stdev(numbers) if len(numbers) > 1 else None,
+        published=published,
+        published_std=published_std,
+        status=status,
+    )
+
+
+def _rank(cells: dict[tuple[str, Column], Cell], rows: Sequence[str], column: Column) -> None:
+    """Mark the best and the second best of a column; equal means share a place. Larger is better, as Gini's is not."""
+    sign = 1 if column.metric.startswith("gini") else -1
+    means = {row: cells[row, column].mean for row in rows}
+    levels = sorted({sign * m for m in means.values() if m is not None})
+    if len(levels) < 2:
+        return
+    for row, mean in means.items():
+        if mean is not None and sign * mean in levels[:2]:
+            cells[row, column] = replace(cells[row, column], place=levels.index(sign * mean) + 1)
+
+
+def _compare(
+    study: Study,
+    results: Results,
+    cells: dict[tuple[str, Column], Cell],
+    columns: Sequence[Column],
+    significance: bool,
+) -> None:
+    baseline = str(study.baseline)
+    compared: list[tuple[str, Column]] = []
+    for (row, column), cell in cells.items():
+        base = cells[baseline, column]
+        if row == baseline or cell.mean is None or base.mean is None:
+            continue
+        made = replace(cell, gain=(cell.mean - base.mean) / base.mean if base.mean else None)
+        ours = {s: r.run for s, r in results[row, column.data, column.domain].items()}
+        theirs = {s: r.run for s, r in results[baseline, column.data, column.domain].items()}
+        if significance and ours.keys() & theirs.keys() and _has_users(ours, theirs, column):
+            comparison = compare_cells(ours, theirs, column.domain, column.metric, baseline, study.test)
+            made = replace(made, comparison=comparison)
+            compared.append((row, column))
+        cells[row, column] = made
+    adjusted = holm([cells[key].comparison.p_users for key in compared])  # type: ignore[union-attr]
+    for key, p in zip(compared, adjusted):
+        cells[key] = replace(cells[key], comparison=replace(cells[key].comparison, p_adjusted=p))  # type: ignore[type-var]
+
+
+def _has_users(ours: Mapping[int, Path], theirs: Mapping[int, Path], column: Column) -> bool:
+    return all(
+        column.domain == MACRO or column.metric in per_user_metrics(run, column.domain)
+        for run in (*ours.values(), *theirs.values())
+    )
+
+
+def _revision(run: str) -> str | None:
+    return RunFolder(Path(run)).versions.get("git")
+
+
+def _protocols(jobs: Sequence[Planned]) -> list[str]:
+    sampled = {p.run.metrics.get("protocol") for p in jobs if p.run.finished} - {"full", None}
+    return [f"Ranked among sampled items ({', '.join(sorted(map(str, sampled)))})."] if sampled else []

@@ -1,0 +1,63 @@
+"""A study as a command line means it: with its overrides, config folders and rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from crossrec.errors import CrossrecError
+from crossrec.studies.jobs import Planned, plan
+from crossrec.studies.reader import read_study
+from crossrec.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A study and its composed jobs.
+
+    Attributes:
+        study: with only the chosen rows.
+        jobs: all of its jobs.
+        config_dirs: folders of configs, the study's own and the command line's.
+    """
+
+    study: Study
+    jobs: list[Planned]
+    config_dirs: tuple[Path, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where sweeps of the study keep their logs: beside its runs."""
+        return self.jobs[0].run.path.parent / "studies" / self.study.name
+
+
+def select(
+    path: str | Path, overrides: Sequence[str], config_dirs: Sequence[Path] = (), rows: Sequence[str] | None = None
+) -> Selection:
+    """Read a study and compose its jobs.
+
+    Args:
+        path: the study file.
+        overrides: more words for every job.
+        config_dirs: more folders of configs.
+        rows: names of rows to keep; None for all. A row made from a list of values also answers to the name before it.
+
+    Raises:
+        CrossrecError: the file, a job or a row's name is wrong.
+    """
+    for folder in config_dirs:
+        if not folder.is_dir():
+            raise CrossrecError(f"--config-dir {folder} is not a folder")
+    study = read_study(Path(path))
+    if rows is not None:
+        kept = {name for wanted in rows for name in _named(study, wanted)}
+        baseline = study.baseline if study.baseline in kept else None
+        study = replace(study, rows=tuple(r for r in study.rows if r.name in kept), baseline=baseline)
+    folders = tuple(d.resolve() for d in (*study.config_dirs, *config_dirs))
+    return Selection(study, plan(study, overrides, config_dirs), folders)
+
+
+def _named(study: Study, wanted: str) -> list[str]:
+    series = [r.name for r in study.rows if r.parameter and r.name.rpartition(" ")[0] == wanted]
+    return series or [study.row(wanted).name]
