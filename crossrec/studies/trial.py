@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from crossrec.runs.store import TAKEN, RunFolder
+from crossrec.runs.store import RunFolder
 from crossrec.runs.trial_storage import VARIABLE
 
 State = Literal["finished", "pruned", "failed"]
@@ -158,7 +158,7 @@ class _Child:
             return None
         if run.finished:
             return self._outcome("finished")
-        if code == TAKEN:  # by another process that was quicker
+        if code == os.EX_TEMPFAIL:  # another process was quicker to take the run
             self.process = None
             return None
         status = run.status
