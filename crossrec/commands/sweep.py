@@ -9,8 +9,8 @@ from pathlib import Path
 
 from crossrec.errors import CrossrecError
 
-USAGE = """usage: crossrec sweep STUDY [-j N] [--threads N] [--gpus LIST] [--rows LIST] [--retry-failed] [--dry-run]
-                      [--config-dir DIR] [hydra/launcher=NAME ...] [KEY=VALUE ...]
+USAGE = """usage: crossrec sweep STUDY [-j N] [--threads N] [--gpus LIST] [--rows LIST] [--seeds LIST] [--retry-failed]
+                      [--dry-run] [--config-dir DIR] [hydra/launcher=NAME ...] [KEY=VALUE ...]
 
 Trains every run of a study file that is not finished; the same line again goes on where it was broken off. Each run is
 a process of its own; one that fails does not stop the others.
@@ -26,6 +26,7 @@ a process of its own; one that fails does not stop the others.
   --threads N      threads of each run
   --gpus LIST      devices to share out, one for each run at a time
   --rows LIST      only these rows, separated by commas
+  --seeds LIST     only these seeds, separated by commas
   --retry-failed   run again what has failed; without it a failed run is left alone"""
 
 
@@ -50,7 +51,9 @@ def main(arguments: list[str]) -> None:
     from crossrec.studies.sweep import report, sweep
 
     console = Console(soft_wrap=not sys.stdout.isatty())
-    chosen = select(given.study, [w for w in given.words if not _is_hydra(w)], given.config_dir, rows=given.rows)
+    chosen = select(
+        given.study, [w for w in given.words if not _is_hydra(w)], given.config_dir, given.rows, given.seeds
+    )
     if given.dry_run:
         console.print(jobs_table(distinct(chosen.jobs), f"{chosen.study.name}: {chosen.study.title}"))
         return
@@ -81,6 +84,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--gpus", default="")
     parser.add_argument("--rows", type=lambda text: text.split(","))
+    parser.add_argument("--seeds", type=whole_numbers)
     parser.add_argument("--retry-failed", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--config-dir", type=Path, action="append", default=[])
@@ -93,6 +97,11 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if given.jobs > 1 and any(w.startswith("hydra/launcher=") for w in given.words):
         raise CrossrecError("-j chooses the joblib launcher: give either it or hydra/launcher=..., not both")
     return given
+
+
+def whole_numbers(text: str) -> list[int]:
+    """Numbers of a list such as ``0,1,2``."""
+    return [int(word) for word in text.split(",")]
 
 
 def _is_hydra(word: str) -> bool:
@@ -111,4 +120,6 @@ def _threads(given: argparse.Namespace) -> int | None:
 
 def _rest(given: argparse.Namespace) -> list[str]:
     folders = [w for d in given.config_dir for w in ("--config-dir", str(d))]
+    folders += ["--rows", ",".join(given.rows)] if given.rows else []
+    folders += ["--seeds", ",".join(map(str, given.seeds))] if given.seeds else []
     return [*folders, *(w for w in given.words if not _is_hydra(w))]

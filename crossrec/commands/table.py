@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossrec.commands.sweep import whole_numbers
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--format", choices=["terminal", *FORMATS], default="terminal", help="what to print")
     parser.add_argument("-o", "--output", type=Path, help="folder to write the table in every format and the plots to")
     parser.add_argument("--rows", type=lambda text: text.split(","), help="only these rows, separated by commas")
+    parser.add_argument("--seeds", type=whole_numbers, help="only these seeds of the study, separated by commas")
     parser.add_argument("--config-dir", type=Path, action="append", default=[], help="folder of configs of your own")
     parser.add_argument(
         "--metrics", type=lambda text: text.split(","), help="of a folder: columns, such as hit@5,mrr@10"
@@ -66,8 +68,10 @@ def _table(given: argparse.Namespace) -> Table:
 
     compared = not given.no_significance
     if given.study.is_dir():
-        if given.words or given.rows or given.config_dir:
-            raise CrossrecError("overrides, --rows and --config-dir are for study files; a folder has its runs already")
+        if given.words or given.rows or given.seeds or given.config_dir:
+            raise CrossrecError(
+                "overrides, --rows, --seeds and --config-dir are for study files; a folder has its runs already"
+            )
         from crossrec.studies.adhoc import grid
 
         return collect(*grid(given.study, given.metrics, given.baseline), significance=compared)
@@ -75,7 +79,7 @@ def _table(given: argparse.Namespace) -> Table:
         raise CrossrecError("--metrics and --baseline are for folders; a study file names its own")
     from crossrec.studies.selection import select
 
-    chosen = select(given.study, given.words, given.config_dir, rows=given.rows)
+    chosen = select(given.study, given.words, given.config_dir, given.rows, given.seeds)
     return collect(chosen.study, chosen.jobs, significance=compared)
 
 

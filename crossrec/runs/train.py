@@ -44,7 +44,7 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> RunFolder:
         started, earlier = time.time(), float(run.status.get("seconds", 0.0))
         try:
             _fit_and_test(config, corpus, run)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
             run.mark("interrupted", ended=time.time(), seconds=earlier + time.time() - started)
             raise
         except BaseException as error:

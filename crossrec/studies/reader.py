@@ -150,7 +150,13 @@ class _Reader:
         ((parameter, values),) = over.items()
         short = re.sub(r"^.*\.", "", parameter)
         return [
-            Row(f"{name} {short}={value}", (*overrides, f"{parameter}={value}"), parts, (parameter, value), search)
+            Row(
+                f"{name} {short}={value}",
+                (*overrides, f"{parameter}={value}"),
+                parts,
+                (parameter, _number(value)),
+                search,
+            )
             for value in values
         ]
 
@@ -196,3 +202,11 @@ class _Reader:
         if not found:
             raise CrossrecError(f"{path}: no method is named as a row of {self.path.name} ({', '.join(rows)})")
         return found
+
+
+def _number(value: Any) -> float | str:
+    """A number where the value is one: YAML reads ``1e-4`` as text."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return str(value)

@@ -33,7 +33,11 @@ class Selection:
 
 
 def select(
-    path: str | Path, overrides: Sequence[str], config_dirs: Sequence[Path] = (), rows: Sequence[str] | None = None
+    path: str | Path,
+    overrides: Sequence[str],
+    config_dirs: Sequence[Path] = (),
+    rows: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> Selection:
     """Read a study and compose its jobs.
 
@@ -42,9 +46,10 @@ def select(
         overrides: more words for every job.
         config_dirs: more folders of configs.
         rows: names of rows to keep; None for all. A row made from a list of values also answers to the name before it.
+        seeds: of the study, to keep; None for all.
 
     Raises:
-        CrossrecError: the file, a job or a row's name is wrong.
+        CrossrecError: the file, a job, a row's name or a seed is wrong.
     """
     for folder in config_dirs:
         if not folder.is_dir():
@@ -54,6 +59,11 @@ def select(
         kept = {name for wanted in rows for name in _named(study, wanted)}
         baseline = study.baseline if study.baseline in kept else None
         study = replace(study, rows=tuple(r for r in study.rows if r.name in kept), baseline=baseline)
+    if seeds is not None:
+        for seed in seeds:
+            if seed not in study.seeds:
+                raise CrossrecError(f"{path}: no seed {seed}; its seeds are {', '.join(map(str, study.seeds))}")
+        study = replace(study, seeds=tuple(s for s in study.seeds if s in seeds))
     folders = tuple(d.resolve() for d in (*study.config_dirs, *config_dirs))
     return Selection(study, plan(study, overrides, config_dirs), folders)
 

@@ -218,7 +218,7 @@ def test_the_command_tunes_and_what_it_writes_returns_the_best_run(
 ) -> None:
     words = [w for w in small if not w.startswith("paths.")] + [
         "trainer.max_epochs=1",
-        "experiment=demo",
+        "experiment=movielens",
         "data=synthetic",
     ]
     words += ["split=leave_one_out", "strategy=mmd", "adaptation=[mmd]"]

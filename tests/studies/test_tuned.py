@@ -21,7 +21,7 @@ def same_run(words: list[str], folder: Path, config_dirs: list[Path] | None = No
     "words",
     [
         ["strategy=merged", "strategy=mmd", "adaptation=[mmd]", "adaptation.mmd.weight=0.3", "optimizer.lr=1e-05"],
-        ["experiment=demo", "data=synthetic", "split=leave_one_out", "strategy=mmd", "dim=9", "seed=5"],
+        ["experiment=movielens", "data=synthetic", "split=leave_one_out", "strategy=mmd", "dim=9", "seed=5"],
         ["experiment=food_kitchen", "data=synthetic", "user_encoder=id", "evaluation.valid_queries=null"],
         ["scheduler=cosine", "target=all", "+trainer.max_steps=7", "++trainer.min_epochs=1", "item_encoder=id"],
         ["split=ratio", 'split.evaluated=["${target}"]', "dim=4", "dim=8", "callbacks=none"],
@@ -32,9 +32,9 @@ def test_an_experiment_composes_to_the_config_of_its_words(tmp_path: Path, small
 
 
 def test_an_experiment_is_written_as_deltas() -> None:
-    words = ["experiment=demo", "strategy=mmd", "adaptation=[mmd]", "adaptation.mmd.weight=0.5", "strategy=cmf"]
+    words = ["experiment=movielens", "strategy=mmd", "adaptation=[mmd]", "adaptation.mmd.weight=0.5", "strategy=cmf"]
     assert experiment(words) == {
-        "defaults": ["demo", "_self_", {"override /strategy": "cmf"}, {"override /adaptation": ["mmd"]}],
+        "defaults": ["movielens", "_self_", {"override /strategy": "cmf"}, {"override /adaptation": ["mmd"]}],
         "adaptation": {"mmd": {"weight": 0.5}},
     }
     assert scientific(["paths.runs=x", "dim=4", "logger=none", "hydra/launcher=joblib", "trainer.devices=2"]) == [
