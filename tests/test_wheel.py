@@ -33,7 +33,10 @@ def test_the_wheel_trains_from_another_directory_with_its_own_conf(small: list[s
         packed = set(archive.namelist())
     for folder, inside in ((REPO / "conf", "crossrec/conf"), (REPO / "crossrec", "crossrec")):
         for path in [*folder.rglob("*.py"), *folder.rglob("*.yaml")]:
+            if "_plugins" in path.parts:
+                continue
             assert f"{inside}/{path.relative_to(folder)}" in packed
+    assert "hydra_plugins/crossrec_study.py" in packed  # the one place where Hydra looks for sweepers
     assert not {name for name in packed if name.startswith(("tests/", "conf/", "scripts/", "."))}
 
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
@@ -44,6 +47,10 @@ def test_the_wheel_trains_from_another_directory_with_its_own_conf(small: list[s
     where = python("-c", code, cwd=elsewhere, PYTHONPATH=str(site)).split()
     assert where == [str(site / "crossrec" / "__init__.py"), str(site / "crossrec" / "conf")]
     python("-m", "crossrec", "train", *small, cwd=elsewhere, PYTHONPATH=str(site))
+    listed = python(
+        "-c", "import hydra_plugins.crossrec_study as s; print(s.__file__)", cwd=elsewhere, PYTHONPATH=str(site)
+    )
+    assert listed.strip() == str(site / "hydra_plugins" / "crossrec_study.py")
     (metrics,) = (tmp_path / "runs").glob("*/metrics.json")
     assert json.loads(metrics.read_text())["epochs"] == 2
     (versions,) = (tmp_path / "runs").glob("*/versions.json")

@@ -85,5 +85,5 @@ def _cell(cell: Cell) -> str:
     shown = mean + (f" ± {std}" if std else "") + (f"<sup>{stars(cell)}</sup>" if stars(cell) else "")
     said = [(kind, say(cell)) for kind, say in DETAILS.items()]
     details = "".join(f"<small>{escape(w if k == 'status' else f'{k} {w}')}</small>" for k, w in said if w)
-    runs = ", ".join(f"{value.run} (seed {value.seed})" for value in cell.values) or "no run"
+    runs = ", ".join(f"{value.id} (seed {value.seed})" for value in cell.values) or "no run"
     return f'<td title="{escape(runs)}">{shown}{details}</td>'

@@ -112,7 +112,7 @@ def csv(table: Table) -> str:
             against = c.comparison if c.values else None
             compared = [getattr(against, k, None) for k in COMPARED]
             gain = c.gain if c.values else None
-            runs = ";".join(value.run for value in c.values)
+            runs = ";".join(value.id for value in c.values)
             writer.writerow(
                 "" if v is None else repr(float(v)) if isinstance(v, float) else v
                 for v in (

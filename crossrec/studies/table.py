@@ -38,6 +38,11 @@ class Value(NamedTuple):
     value: float
     run: str
 
+    @property
+    def id(self) -> str:
+        """The run id, by which files that leave this machine name the run."""
+        return self.run.rpartition("/")[2]
+
 
 @dataclass(frozen=True)
 class Comparison:

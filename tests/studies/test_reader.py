@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crossrec.errors import CrossrecError
+from crossrec.studies.reader import read_study
+from crossrec.studies.study import Tolerance
+
+GOOD = {"rows": {"a": ["strategy=merged"], "b": ["strategy=cmf"]}, "seeds": [0, 1], "metrics": ["ndcg@10"]}
+
+
+def written(folder: Path, **keys: object) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in {**GOOD, **keys}.items() if v is not None}, sort_keys=False))
+    return path
+
+
+def test_jobs_are_every_seed_data_set_row_and_part(tmp_path: Path) -> None:
+    study = read_study(
+        written(
+            tmp_path,
+            base=["dim=8"],
+            data={"x": ["data=synthetic"], "y": ["data=movielens"]},
+            rows={
+                "a": ["strategy=merged"],
+                "b": {"overrides": ["strategy=target_only"], "runs": [["target=a"], ["target=b"]]},
+            },
+        )
+    )
+    jobs = study.jobs(["dim=4"])
+    assert len(jobs) == 2 * 2 * 3
+    assert jobs[0].overrides == ("dim=8", "data=synthetic", "strategy=merged", "dim=4", "seed=0")
+    assert [(j.row, j.data, j.seed, j.part) for j in jobs[3:6]] == [
+        ("a", "y", 0, 0),
+        ("b", "y", 0, 0),
+        ("b", "y", 0, 1),
+    ]
+    assert "target=b" in jobs[5].overrides
+
+
+def test_a_row_over_values_is_a_row_each(tmp_path: Path) -> None:
+    over = {"overrides": ["strategy=mmd"], "over": {"adaptation.mmd.weight": [0, "1e-3", 1.0]}}
+    study = read_study(written(tmp_path, rows={"mmd": over}))
+    assert [r.name for r in study.rows] == ["mmd weight=0", "mmd weight=1e-3", "mmd weight=1.0"]
+    assert [r.parameter for r in study.rows] == [("adaptation.mmd.weight", v) for v in (0.0, 0.001, 1.0)]
+    assert study.rows[1].overrides == ("strategy=mmd", "adaptation.mmd.weight=1e-3")
+
+
+def test_published_values_of_the_rows(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(
+        "dataset,method,domain,metric,value,std,seeds\nX,a,d,ndcg@10,0.25,0.01,5\nX,other,d,ndcg@10,0.5,,1\nX,b,d,ndcg@10,0.1,,1\n"
+    )
+    study = read_study(written(tmp_path, published="p.csv", source="a paper", tolerance={"relative": 0.02}))
+    assert study.published == {("a", "", "d", "ndcg@10"): (0.25, 0.01), ("b", "", "d", "ndcg@10"): (0.1, None)}
+    assert str(study.tolerance) == "0.02 of the published value"
+
+
+def test_tolerance_is_within_either_bound() -> None:
+    rule = Tolerance(relative=0.1, absolute=0.05)
+    assert rule.holds(0.11, 0.1) and rule.holds(0.15, 0.1) and not rule.holds(0.16, 0.1)
+    assert rule.holds(0.9, 1.0) and not rule.holds(0.89, 1.0)
+    assert not Tolerance().holds(0.1 + 1e-6, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"rowz": {}}, r"study\.yaml: no key rowz; did you mean rows"),
+        ({"rows": None}, "rows is missing"),
+        ({"seeds": []}, "seeds is missing"),
+        ({"seeds": [0, "1"]}, "seeds must be a list of whole numbers"),
+        ({"seeds": [0, 0]}, "names one twice"),
+        ({"rows": ["a"]}, "rows must map names"),
+        ({"rows": {"a": "strategy=mmd", "b": [3]}}, r"rows\.b must be a list of words"),
+        ({"rows": {"a": {"override": []}}}, r"no key rows\.a\.override; did you mean overrides"),
+        ({"rows": {"a": {"over": {"x": []}}}}, r"rows\.a\.over must map one config key"),
+        ({"rows": {"a": {"runs": "x"}}}, r"rows\.a\.runs must be a list"),
+        ({"rows": {"a": {"search": []}, "b": {"search": [1]}}}, r"rows\.b\.search must map"),
+        ({"rows": {"a x=1": [], "a": {"over": {"x": [1]}}}}, "two rows are named 'a x=1'"),
+        ({"baseline": "aa"}, "baseline 'aa' is not a row"),
+        ({"data": ["x"]}, "data must map names"),
+        ({"test": "t"}, "must be one of permutation, wilcoxon"),
+        ({"tolerance": {"relativ": 1}}, r"no key tolerance\.relativ; did you mean relative"),
+        ({"tolerance": 0.1}, "tolerance must be a mapping"),
+        ({"published": "p.csv"}, "published values need a tolerance"),
+        ({"published": "q.csv", "tolerance": {"absolute": 1}}, r"no file q\.csv beside the study"),
+        ({"published": "p.csv", "tolerance": {"absolute": 1}}, "need a source"),
+        ({"config_dir": "nowhere"}, "config_dir nowhere is not a folder"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, object], message: str) -> None:
+    (tmp_path / "p.csv").write_text("dataset,method,domain,metric,value\nX,a,d,ndcg@10,0.25\n")
+    with pytest.raises(CrossrecError, match=message):
+        read_study(written(tmp_path, **keys))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dataset,method,domain,value\n", "has no column 'metric'"),
+        ("dataset,method,domain,metric,value\nX,a,d,m,high\n", "line 2: value and std must be numbers"),
+        ("dataset,method,domain,metric,value\nX,a,d,m,1\nY,a,d,m,2\n", "line 3: a second value for a d m"),
+        ("dataset,method,domain,metric,value\nX,z,d,m,1\n", r"no method is named as a row of study\.yaml \(a, b\)"),
+        ("", "is not a CSV table"),
+    ],
+)
+def test_a_wrong_published_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(CrossrecError, match=message):
+        read_study(written(tmp_path, published="p.csv", source="a paper", tolerance={"absolute": 0.1}))
+
+
+def test_no_file_and_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(CrossrecError, match="no study file"):
+        read_study(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("rows: [")
+    with pytest.raises(CrossrecError, match=r"bad\.yaml is not YAML"):
+        read_study(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(CrossrecError, match="must be a mapping"):
+        read_study(tmp_path / "list.yaml")
