@@ -51,9 +51,7 @@ def main(arguments: list[str]) -> None:
     from crossrec.studies.sweep import report, sweep
 
     console = Console(soft_wrap=not sys.stdout.isatty())
-    chosen = select(
-        given.study, [w for w in given.words if not _is_hydra(w)], given.config_dir, given.rows, given.seeds
-    )
+    chosen = select(given.study, [w for w in given.words if not is_hydra(w)], given.config_dir, given.rows, given.seeds)
     if given.dry_run:
         console.print(jobs_table(distinct(chosen.jobs), f"{chosen.study.name}: {chosen.study.title}"))
         return
@@ -104,12 +102,13 @@ def whole_numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
-def _is_hydra(word: str) -> bool:
+def is_hydra(word: str) -> bool:
+    """Whether an override is Hydra's own: a launcher or an option of it."""
     return word.lstrip("+").startswith(("hydra/", "hydra."))
 
 
 def _hydra_words(given: argparse.Namespace) -> tuple[str, ...]:
-    words = tuple(w for w in given.words if _is_hydra(w))
+    words = tuple(w for w in given.words if is_hydra(w))
     return words if given.jobs == 1 else ("hydra/launcher=joblib", f"hydra.launcher.n_jobs={given.jobs}", *words)
 
 
@@ -122,4 +121,4 @@ def _rest(given: argparse.Namespace) -> list[str]:
     folders = [w for d in given.config_dir for w in ("--config-dir", str(d))]
     folders += ["--rows", ",".join(given.rows)] if given.rows else []
     folders += ["--seeds", ",".join(map(str, given.seeds))] if given.seeds else []
-    return [*folders, *(w for w in given.words if not _is_hydra(w))]
+    return [*folders, *(w for w in given.words if not is_hydra(w))]

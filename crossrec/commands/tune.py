@@ -26,7 +26,8 @@ def main(arguments: list[str]) -> None:
         description="Search the hyper-parameters that a study's rows name under search:, by the validation metric that "
         "selects the epoch. Every trial is an ordinary run; the same line again does what is left. "
         "The best parameters of each row are written as an experiment.",
-        epilog="example: crossrec tune experiments/food_kitchen/mmd.yaml mmd --trials 40 -j 2",
+        epilog="examples: crossrec tune my_study.yaml mmd --trials 40 -j 2; "
+        "crossrec tune my_study.yaml --trials 40 -j 8 hydra/launcher=submitit_slurm (8 at a time)",
     )
     parser.add_argument("study", type=Path, help="study file")
     parser.add_argument(
@@ -43,6 +44,7 @@ def main(arguments: list[str]) -> None:
     from rich.console import Console
     from rich.markup import escape
 
+    from crossrec.commands.sweep import is_hydra
     from crossrec.errors import CrossrecError
     from crossrec.runs.trial_storage import optuna_module
     from crossrec.studies.reader import read_study
@@ -54,12 +56,13 @@ def main(arguments: list[str]) -> None:
             raise CrossrecError(f"{name} is {value}; it must be at least 1")
     optuna_module()
     study = read_study(options.study)
-    rows, overrides = _split(study, options.words)
+    words = [w for w in options.words if is_hydra(w)]
+    rows, overrides = _split(study, [w for w in options.words if w not in words])
     folder = options.output or options.study.parent / "conf_tuned"
     console = Console()
     with _interruptible():
         for setting in settings(study, rows, overrides):
-            tuner = Tuner(setting, options.jobs, not options.no_pruning)
+            tuner = Tuner(setting, options.jobs, not options.no_pruning, hydra=tuple(words))
             head = f"[bold]{escape(setting.label)}[/]: {options.trials} trials by validation {tuner.monitor}"
             console.print(head, highlight=False, soft_wrap=True)
             tuned = tuner.run(options.trials, lambda progress: _line(console, progress))

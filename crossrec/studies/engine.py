@@ -9,21 +9,34 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import write_json
-from crossrec.studies.jobs import Planned
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 PLUGINS = Path(__file__).resolve().parents[1] / "_plugins"
+
+
+class Task(NamedTuple):
+    """What an engine starts.
+
+    Attributes:
+        words: of ``crossrec train``.
+        name: for people: a cluster's queue, W&B's job type.
+        environment: more variables of the process.
+    """
+
+    words: tuple[str, ...]
+    name: str
+    environment: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -44,17 +57,17 @@ class Engine:
     gpus: tuple[str, ...] = ()
     config_dirs: tuple[Path, ...] = field(default=())
 
-    def log(self, planned: Planned) -> Path:
-        """Where the output of a job goes."""
-        return _log_path(self.folder, planned.job.overrides)
+    def log(self, task: Task) -> Path:
+        """Where the output of a task goes."""
+        return _log_path(self.folder, task.words)
 
-    def exit_status(self, planned: Planned) -> int | None:
-        """Exit status of a job's process; None when it did not come to its end."""
-        path = self.log(planned).with_suffix(".exit")
+    def exit_status(self, task: Task) -> int | None:
+        """Exit status of a task's process; None when it did not come to its end."""
+        path = self.log(task).with_suffix(".exit")
         return int(path.read_text()) if path.is_file() else None
 
-    def launch(self, jobs: Sequence[Planned]) -> None:
-        """Run jobs and return when the launcher has; how each ended stands in its run folder.
+    def launch(self, tasks: Sequence[Task]) -> None:
+        """Run tasks and return when the launcher has; how each ended stands in its run folder.
 
         Raises:
             CrossrecError: the launcher is not installed, or Hydra refuses an option of it.
@@ -67,9 +80,9 @@ class Engine:
         findable()
         self.folder.mkdir(parents=True, exist_ok=True)
         listed = self.folder / f"jobs-{os.getpid()}.json"
-        write_json(listed, [[*p.job.overrides, f"hydra.job.name={_quoted(p.job.row)}"] for p in jobs])
-        for planned in jobs:
-            self.log(planned).with_suffix(".exit").unlink(missing_ok=True)
+        write_json(listed, [_listed(task) for task in tasks])
+        for task in tasks:
+            self.log(task).with_suffix(".exit").unlink(missing_ok=True)
         words = [
             "hydra/sweeper=crossrec_study",
             f"hydra.sweeper.jobs={_quoted(listed)}",
@@ -104,6 +117,11 @@ def findable() -> None:
     from hydra_plugins.crossrec_study import StudySweeper  # type: ignore[import-not-found, import-untyped]
 
     Plugins.instance().register(StudySweeper)  # Hydra looks for plugins once a process
+
+
+def _listed(task: Task) -> list[str]:
+    variables = [f"+hydra.job.env_set.{name}={_quoted(value)}" for name, value in task.environment.items()]
+    return [*task.words, f"hydra.job.name={_quoted(task.name)}", *variables]
 
 
 def _search_path(folders: Iterable[object]) -> str:

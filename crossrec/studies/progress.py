@@ -127,4 +127,4 @@ class Watch:
         from rich.console import Group
 
         running = [p for p in self.jobs if self.states[p.run.path] == "running"]
-        return Group(jobs_table(running[:SHOWN], "running"), self.line())
+        return Group(jobs_table(running[:SHOWN], "running"), self.line()) if running else self.line()

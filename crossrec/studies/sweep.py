@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from crossrec.runs.store import TAKEN
-from crossrec.studies.engine import Engine
+from crossrec.studies.engine import Engine, Task
 from crossrec.studies.jobs import Planned, distinct
 from crossrec.studies.progress import Watch
 
@@ -50,8 +50,8 @@ def sweep(jobs: Sequence[Planned], engine: Engine, console: Console, *, retry_fa
             states = {p.run.path: p.run.state for p in jobs}
             todo = [p for p in jobs if states[p.run.path] not in ("finished", "running") and p.run.path not in tried]
             if todo:
-                engine.launch(todo)
-                tried |= {p.run.path for p in todo if engine.exit_status(p) != TAKEN}
+                engine.launch([_task(p) for p in todo])
+                tried |= {p.run.path for p in todo if engine.exit_status(_task(p)) != TAKEN}
                 watch.look()
             elif any(state == "running" for state in states.values()):
                 time.sleep(WAIT)
@@ -59,6 +59,10 @@ def sweep(jobs: Sequence[Planned], engine: Engine, console: Console, *, retry_fa
                 break
     finished = [p for p in jobs if p.run.finished]
     return Outcome(finished, [p for p in jobs if not p.run.finished])
+
+
+def _task(planned: Planned) -> Task:
+    return Task(planned.job.overrides, planned.job.row)
 
 
 def report(outcome: Outcome, engine: Engine, console: Console) -> None:
@@ -69,4 +73,4 @@ def report(outcome: Outcome, engine: Engine, console: Console) -> None:
         status = planned.run.status
         why = status.get("error") or planned.run.state
         console.print(f"[red]failed[/] {planned.label}: {why}", highlight=False, soft_wrap=True)
-        console.print(f"  log: {engine.log(planned)}", highlight=False, soft_wrap=True)
+        console.print(f"  log: {engine.log(_task(planned))}", highlight=False, soft_wrap=True)

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
 from crossrec.runs.trial_storage import TrialAddress, open_storage, open_study, optuna_module
+from crossrec.studies.engine import Engine
 from crossrec.studies.setting import Setting, option_name
 from crossrec.studies.trial import Launcher, LocalProcesses, Outcome, TrialJob
+from crossrec.studies.trial_batches import Batches
 
 HOPELESS = 3
 """Trials that fail, and none that does not, before a search is given up."""
@@ -93,11 +95,17 @@ class Tuner:
         setting: what to tune.
         n_jobs: trials at once.
         pruning: end trials that are behind the median of the others at the same epoch.
-        launcher: what runs the trials; None for processes of this machine.
+        launcher: what runs the trials; None for processes of this machine, or what ``hydra`` says.
+        hydra: words for Hydra, such as ``hydra/launcher=ray``: trials are launched by it, ``n_jobs`` a batch.
     """
 
     def __init__(
-        self, setting: Setting, n_jobs: int = 1, pruning: bool = True, launcher: Launcher | None = None
+        self,
+        setting: Setting,
+        n_jobs: int = 1,
+        pruning: bool = True,
+        launcher: Launcher | None = None,
+        hydra: tuple[str, ...] = (),
     ) -> None:
         self.setting = setting
         self.pruning = pruning
@@ -110,7 +118,10 @@ class Tuner:
         about = json.dumps([run.id, repr(setting.space)])
         self.name = f"{setting.label} {hashlib.sha256(about.encode()).hexdigest()[:8]}"
         self.n_jobs = n_jobs
-        self.launcher = launcher or LocalProcesses(n_jobs, setting.study.config_dirs, folder / "logs")
+        dirs = setting.study.config_dirs
+        if hydra and launcher is None:
+            launcher = Batches(Engine(folder / "launches", hydra, config_dirs=dirs), n_jobs)
+        self.launcher = launcher or LocalProcesses(n_jobs, dirs, folder / "logs")
 
     def run(self, n_trials: int, report: Callable[[Progress], None]) -> Tuned:
         """Run trials until there are ``n_trials``, those of earlier sessions included.
