@@ -18,7 +18,7 @@ class Selection:
 
     Attributes:
         study: with only the chosen rows.
-        jobs: all of its jobs.
+        jobs: of the chosen seeds; the study keeps all, so a table of some of them says that it is partial.
         config_dirs: folders of configs, the study's own and the command line's.
     """
 
@@ -46,7 +46,7 @@ def select(
         overrides: more words for every job.
         config_dirs: more folders of configs.
         rows: names of rows to keep; None for all. A row made from a list of values also answers to the name before it.
-        seeds: of the study, to keep; None for all.
+        seeds: whose jobs to keep; None for all.
 
     Raises:
         CrossrecError: the file, a job, a row's name or a seed is wrong.
@@ -63,9 +63,9 @@ def select(
         for seed in seeds:
             if seed not in study.seeds:
                 raise CrossrecError(f"{path}: no seed {seed}; its seeds are {', '.join(map(str, study.seeds))}")
-        study = replace(study, seeds=tuple(s for s in study.seeds if s in seeds))
     folders = tuple(d.resolve() for d in (*study.config_dirs, *config_dirs))
-    return Selection(study, plan(study, overrides, config_dirs), folders)
+    jobs = plan(study, overrides, config_dirs)
+    return Selection(study, [p for p in jobs if seeds is None or p.job.seed in seeds], folders)
 
 
 def _named(study: Study, wanted: str) -> list[str]:
