@@ -64,4 +64,7 @@ def plan(study: Study, overrides: Sequence[str] = (), config_dirs: Sequence[Path
 
 def distinct(jobs: Iterable[Planned]) -> list[Planned]:
     """Jobs without those whose run an earlier one is: rows may share a run."""
-    return list({planned.run.path: planned for planned in reversed(list(jobs))}.values())[::-1]
+    first: dict[Path, Planned] = {}
+    for planned in jobs:
+        first.setdefault(planned.run.path, planned)
+    return list(first.values())

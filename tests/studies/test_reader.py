@@ -120,3 +120,12 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("- a")
     with pytest.raises(CrossrecError, match="must be a mapping"):
         read_study(tmp_path / "list.yaml")
+
+
+def test_rows_that_share_a_run_run_it_once_under_the_first_name(tmp_path: Path) -> None:
+    from crossrec.runs.store import RunFolder
+    from crossrec.studies.jobs import Planned, distinct
+
+    jobs = read_study(written(tmp_path, rows={"a": [], "b": [], "c": ["dim=8"]}, seeds=[0])).jobs()
+    planned = [Planned(job, RunFolder(tmp_path / name)) for job, name in zip(jobs, ("x", "x", "y"))]
+    assert [p.job.row for p in distinct(planned)] == ["a", "c"]
