@@ -1,0 +1,204 @@
+"""Sliced Wasserstein, Sinkhorn and Gromov-Wasserstein against closed forms and POT."""
+
+import pytest
+import torch
+
+from crossrec.adaptation.base import DomainViews
+from crossrec.adaptation.sliced_wasserstein import SlicedWasserstein, merged_levels
+from crossrec.errors import CrossrecError
+
+ot = pytest.importorskip("ot")
+
+
+def samples(n=7, m=5, f=3, shift=0.5, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    a = torch.randn(n, f, generator=g, dtype=torch.float64)
+    return a, torch.randn(m, f, generator=g, dtype=torch.float64) + shift
+
+
+def rotation(f=3, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return torch.linalg.qr(torch.randn(f, f, generator=g, dtype=torch.float64)).Q
+
+
+LOSSES = {
+    "sliced_1": lambda: SlicedWasserstein(p=1, resample=False),
+    "sliced_2": lambda: SlicedWasserstein(resample=False),
+    "sliced_root": lambda: SlicedWasserstein(root=True, resample=False),
+}
+losses = pytest.mark.parametrize("loss", [pytest.param(make, id=name) for name, make in LOSSES.items()])
+
+
+@losses
+def test_order_of_rows_does_not_matter(loss):
+    a, b = samples()
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
+    assert torch.allclose(loss().distance(a[order], b.flip(0)), loss().distance(a, b), atol=1e-9)
+
+
+@losses
+@pytest.mark.parametrize("m", [7, 5])
+def test_symmetry_and_shift_invariance(loss, m):
+    a, b = samples(m=m)
+    value = loss().distance(a, b)
+    assert value > 0.1
+    assert torch.allclose(value, loss().distance(b, a), atol=1e-9)
+    assert torch.allclose(value, loss().distance(a + 100, b + 100), atol=1e-9)
+
+
+@losses
+def test_zero_at_identity_and_gradient_too(loss):
+    a, _ = samples()
+    b = a.clone().requires_grad_()
+    value = loss().distance(a, b)
+    value.backward()
+    assert abs(value.item()) < 1e-9 and b.grad.abs().max() < 1e-7
+    assert abs(loss().distance(a, a.flip(0)).item()) < 1e-9
+
+
+@losses
+def test_degenerate_batches_are_finite(loss):
+    rows = {
+        "two": torch.randn(2, 3, generator=torch.Generator().manual_seed(0)),
+        "equal": torch.ones(4, 3),
+        "zero": torch.zeros(3, 3),
+        "hot": torch.cat([torch.zeros(8, 3), torch.full((1, 3), 1e3)]),
+    }
+    for a in rows.values():
+        for b in rows.values():
+            x, y = a.clone().requires_grad_(), b.clone().requires_grad_()
+            value = loss().distance(x, y)
+            value.backward()
+            assert torch.isfinite(value) and value > -1e-5 * a.square().mean().clamp_min(1.0)
+            assert torch.isfinite(x.grad).all() and torch.isfinite(y.grad).all()
+
+
+@losses
+def test_global_random_state_is_untouched(loss):
+    before = torch.random.get_rng_state()
+    loss().distance(*samples())
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@losses
+def test_descent_on_the_loss_alone_brings_distributions_together(loss):
+    a, b = samples(30, 24, 2, shift=2.0)
+    b = (0.5 * b).requires_grad_()
+    module, optimizer = loss(), torch.optim.Adam([b], lr=0.1)
+    first = module.distance(a, b).item()
+    for _ in range(80):
+        optimizer.zero_grad()
+        module.distance(a, b).backward()
+        optimizer.step()
+    assert module.distance(a, b).item() < 0.15 * first
+    assert (b.mean(0) - a.mean(0)).norm() < 0.2 and (b.std(0) / a.std(0) - 1).abs().max() < 0.25
+
+
+@losses
+def test_half_precision_under_autocast_through_the_base(loss):
+    a, b = samples(40, 30)
+    vectors = torch.cat([a, b]).float().bfloat16()
+    views = {"users": DomainViews(vectors, torch.tensor([0] * 40 + [1] * 30), torch.arange(70))}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value, _ = loss()(views)
+    exact = loss().distance(vectors[:40].double(), vectors[40:].double()).item()
+    assert value.dtype == torch.float32 and value.item() == pytest.approx(exact, rel=2e-3)
+
+
+# sliced Wasserstein
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (6, 6), (6, 4), (2, 9)])
+@pytest.mark.parametrize("p", [1, 2])
+def test_sliced_is_that_of_pot(n, m, p):
+    a, b = samples(n, m)
+    loss = SlicedWasserstein(p=p, root=True, n_projections=20, resample=False)
+    expected = ot.sliced_wasserstein_distance(a, b, p=p, projections=loss._lines(a))
+    assert torch.allclose(loss.distance(a, b), expected)
+    power = SlicedWasserstein(p=p, n_projections=20, resample=False).distance(a, b)
+    assert torch.allclose(power, expected**p)
+
+
+def test_on_the_line_by_hand():
+    a, b = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [1.0], [4.0]])  # thirds: 0 to 1; sixth: 0 to 1; ...
+    assert SlicedWasserstein(p=1).distance(a, b).item() == pytest.approx(1 / 2 + 2 / 6 + 1 / 3)
+    assert SlicedWasserstein(p=2).distance(a, b).item() == pytest.approx(1 / 2 + 4 / 6 + 1 / 3)
+
+
+def test_merged_levels():
+    of_n, of_m, widths = merged_levels(4, 6, torch.zeros(()))
+    assert of_n.tolist() == [0, 0, 1, 1, 2, 2, 3, 3] and of_m.tolist() == [0, 1, 1, 2, 3, 4, 4, 5]
+    assert widths.tolist() == pytest.approx([1 / 6, 1 / 12, 1 / 12, 1 / 6] * 2)
+    steps = merged_levels(997, 1024, torch.zeros((), dtype=torch.float64))[2]
+    assert len(steps) == 997 + 1024 - 1 and steps.sum().item() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (6, 6)])
+@pytest.mark.parametrize("options", [{"p": 1}, {"p": 2}, {"p": 2, "root": True}])
+def test_sliced_gradcheck(n, m, options):
+    loss = SlicedWasserstein(n_projections=6, resample=False, **options)
+    a, b = samples(n, m)
+    assert torch.autograd.gradcheck(loss.distance, (a.requires_grad_(), b.requires_grad_()))
+
+
+@pytest.mark.parametrize(("options", "power"), [({"p": 1}, 1), ({"p": 2}, 2), ({"p": 2, "root": True}, 1)])
+def test_sliced_scales_with_its_power(options, power):
+    a, b = samples()
+    loss = SlicedWasserstein(resample=False, **options)
+    assert torch.allclose(loss.distance(3 * a, 3 * b), 3**power * loss.distance(a, b))
+
+
+def test_sliced_of_a_shift_is_its_squared_length_over_the_width():
+    a, _ = samples(f=4)
+    shift = torch.tensor([1.0, -2.0, 0.5, 0.0], dtype=torch.float64)
+    value = SlicedWasserstein(n_projections=20000).distance(a, a + shift).item()
+    assert value == pytest.approx(shift.square().sum().item() / 4, rel=0.03)  # E (theta . t)^2 = |t|^2 / f
+
+
+def test_lines_change_in_training_only_and_resume():
+    a, b = samples()
+    loss, fixed = SlicedWasserstein(n_projections=4), SlicedWasserstein(n_projections=4, resample=False)
+    values = [loss.distance(a, b).item() for _ in range(3)]
+    assert len(set(values)) == 3 and values[0] == fixed.distance(a, b).item() == fixed.distance(a, b).item()
+    assert loss.eval().distance(a, b).item() == values[0] and loss.draws.item() == 3 and fixed.draws.item() == 0
+    resumed = SlicedWasserstein(n_projections=4)
+    resumed.load_state_dict(loss.state_dict())
+    assert resumed.distance(a, b).item() == loss.train().distance(a, b).item() not in values
+    assert SlicedWasserstein(n_projections=4, seed=1).distance(a, b).item() not in values
+
+
+# options
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "named"),
+    [
+        (SlicedWasserstein, {"p": 3}, "p=3 must be 1 or 2"),
+        (SlicedWasserstein, {"n_projections": 0}, "n_projections=0 must be 1 or more"),
+        (SlicedWasserstein, {"seed": -1}, "seed=-1 must be 0 or more"),
+    ],
+)
+def test_mistakes_are_told(kind, options, named):
+    with pytest.raises(CrossrecError, match=named):
+        kind(**options)
+
+
+@pytest.mark.parametrize("option", ["sliced_wasserstein"])
+def test_configs_name_every_option(option):
+    import inspect
+
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import get_class
+    from omegaconf import OmegaConf
+
+    from crossrec.adaptation.base import Adaptation, PairwiseAdaptation
+    from crossrec.config import build, conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        node = OmegaConf.to_container(compose(f"adaptation/{option}"))["adaptation"][option]
+    kinds = (get_class(node["_target_"]), PairwiseAdaptation, Adaptation)
+    takes = {name: p.default for kind in kinds for name, p in inspect.signature(kind.__init__).parameters.items()}
+    assert set(node) - {"_target_"} == set(takes) - {"self", "options"} | {"pairs"}
+    own = inspect.signature(kinds[0].__init__).parameters
+    assert all(node[name] == own[name].default for name in own if name in node)
+    assert isinstance(build(node), Adaptation)
