@@ -64,8 +64,8 @@ def _curves(ax: Axes, table: Table, rows: Sequence[str], columns: Sequence[Colum
     places = {v: float(v) if numbers else float(i) for i, v in enumerate(dict.fromkeys(values))}
     families: dict[str, list[str]] = {}
     for row in rows:
-        key, value = table.parameters[row]
-        families.setdefault(row.removesuffix(f" {key.rpartition('.')[2]}={value}"), []).append(row)
+        short = table.parameters[row][0].rpartition(".")[2]
+        families.setdefault(row.rpartition(f" {short}=")[0] or row, []).append(row)
     series = [(column, family) for column in columns for family in families]
     for i, (column, family) in enumerate(series):
         cells = [(places[table.parameters[row][1]], table.cells[row, column]) for row in families[family]]

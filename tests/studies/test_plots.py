@@ -1,5 +1,6 @@
 import builtins
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +276,10 @@ def test_diagram_says_where_friedman_finds_nothing():
     rows = {"a": [[0.1], [0.2]], "b": [[0.2], [0.1]], "c": [[0.3], [0.0]]}
     assert "so that no difference is shown" in critical_difference_figure(plain(rows)).get_supxlabel()
     assert "so that no difference" not in critical_difference_figure(demsar()).get_supxlabel()
+
+
+def test_values_of_a_row_are_one_line_however_they_are_written():
+    table = ablation((0, 1, 2, 3))
+    floats = {row: (key, float(value)) for row, (key, value) in table.parameters.items()}  # "weight=1" and 1.0
+    lines = curve_figure(replace(table, parameters=floats)).axes[0].containers
+    assert [len(line.lines[0].get_xdata()) for line in lines] == [3, 3]  # two domains; the last value has not run
