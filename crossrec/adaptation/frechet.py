@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Frechet(PairwiseAdaptation):
-    """Squared Frechet (2-Wasserstein, Bures) distance of the Gaussians that have the two domains' means and covariances.
+    """Squared Frechet (2-Wasserstein) distance of the Gaussians that have the two domains' means and covariances.
 
     For a (n, f) and b (m, f), with means mu and covariances C over n - 1 and m - 1:
 
@@ -72,7 +72,8 @@ def squared_bures(a: Tensor, b: Tensor) -> Tensor:
 def _factor(x: Tensor) -> Tensor:
     """F (min(n, f), f) with F^T F the covariance of x (n, f), whatever the basis of the rows."""
     x = (x - x.mean(0)) / (len(x) - 1) ** 0.5
-    return torch.linalg.qr(x.detach()).Q.T @ x
+    basis: Tensor = torch.linalg.qr(x.detach()).Q
+    return basis.T @ x
 
 
 @torch.no_grad()
@@ -80,4 +81,5 @@ def _rotation(a: Tensor, b: Tensor) -> Tensor:
     """P (k, l) that brings b (l, f) closest to a (k, f), on the directions that both have."""
     left, values, right = torch.linalg.svd(a @ b.T, full_matrices=False)
     floor = torch.finfo(a.dtype).eps * a.norm() * b.norm() * a.shape[1] ** 0.5
-    return (left * (values > floor)) @ right
+    rotation: Tensor = (left * (values > floor)) @ right
+    return rotation
