@@ -26,14 +26,15 @@ class Frechet(PairwiseAdaptation):
 
     No matrix root is taken. With factors F^T F = C of at most f rows, the R of QR of the centred rows, and P = U V^T
     from the SVD F_a F_b^T = U S V^T, the trace is |F_a - P F_b|^2 + |F_b - P^T P F_b|^2: a sum of squares, so never
-    negative and exact near equality, at any rank (n <= f too). Singular values of at most eps |F_a| |F_b| sqrt(f), with
-    eps of the number type, are rounding and are left out of P: along directions that one domain has and the other lacks
-    the distance has a kink, and its derivative there is taken as the one of least length. P is held in the backward
-    pass, which gives the exact first derivative and no second one.
+    negative and accurate near equality, at any rank (n <= f too). Singular values of at most eps |F_a| |F_b| sqrt(f),
+    with eps of the number type, are rounding and are left out of P: along directions that one domain has and the other
+    lacks the distance has a kink, and its derivative there is taken as the one of least length. P is held in the
+    backward pass, which gives the exact first derivative and no second one.
 
     Source: Dowson and Landau, "The Frechet distance between multivariate normal distributions", Journal of Multivariate
-    Analysis 12 (1982), eq. (4); P is Bures' optimal rotation, in Bhatia, Jain and Lim, "On the Bures-Wasserstein
-    distance between positive definite matrices", Expositiones Mathematicae 37 (2019), Theorem 1.
+    Analysis 12 (1982), the d^2 of its abstract; the trace as the least |C_a^1/2 - P C_b^1/2|^2 over rotations P from
+    Bhatia, Jain and Lim, "On the Bures-Wasserstein distance between positive definite matrices", Expositiones
+    Mathematicae 37 (2019).
 
     Args:
         mean: include the squared distance of the means.
