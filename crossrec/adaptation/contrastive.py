@@ -1,0 +1,89 @@
+"""Contrast of the same id's vectors in two domains with other ids' vectors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from crossrec.adaptation.base import PairedAdaptation, PairedOptions
+from crossrec.errors import CrossrecError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+SHORTEST = 1e-6
+"""Length, in units of the vectors, up to which a row has no direction."""
+
+
+class InfoNCE(PairedAdaptation):
+    """Cross-entropy of finding an id's vector in the other domain among the vectors of all k matched ids.
+
+    With s_ij the similarity of a_i and b_j over the temperature t,
+
+    - ``one_way``: 1/k sum_i [ log sum_j exp(s_ij) - s_ii ]: row i of the first domain, as the query, is to find its own
+      row of the second; j runs over all k rows, i too;
+    - ``symmetric``: the mean of that and of the same with rows and columns of s exchanged.
+
+    log k where nothing is told apart; never negative. The first domain of a pair is the one named first in the log key:
+    the source under ``pairs=target``. Negatives are the other matched rows of the (global) batch. Rows have distinct
+    ids, so no negative is the query's own id in another row. One matched row has no negatives: it counts as none.
+
+    Source: van den Oord, Li and Vinyals, "Representation learning with contrastive predictive coding",
+    arXiv:1807.03748 (2018), eq. (4), with the inner product, or its cosine, for the log-bilinear score; both directions
+    as in Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021, figure 3.
+
+    Args:
+        temperature: t, positive; in units of the similarity.
+        direction: ``one_way`` or ``symmetric``.
+        similarity: ``cosine``, or ``dot``, the inner product. A row of length 1e-6 or less has cosine 0 with every row
+            and gets no gradient.
+        options: see :class:`PairedAdaptation`.
+
+    Raises:
+        CrossrecError: an option has none of its values.
+
+    Example:
+        >>> eye = torch.eye(2)
+        >>> round(InfoNCE(temperature=1.0).paired(eye, eye).item(), 4)  # log(e + 1) - 1
+        0.3133
+    """
+
+    min_rows = 2
+
+    def __init__(
+        self,
+        *,
+        temperature: float = 0.1,
+        direction: Literal["one_way", "symmetric"] = "symmetric",
+        similarity: Literal["cosine", "dot"] = "cosine",
+        **options: Unpack[PairedOptions],
+    ) -> None:
+        super().__init__(**options)
+        if not temperature > 0:
+            raise CrossrecError(f"adaptation.{self.name}.temperature={temperature} must be positive")
+        if direction not in ("one_way", "symmetric"):
+            raise CrossrecError(f"adaptation.{self.name}.direction={direction!r} must be one_way or symmetric")
+        if similarity not in ("cosine", "dot"):
+            raise CrossrecError(f"adaptation.{self.name}.similarity={similarity!r} must be cosine or dot")
+        self.temperature = float(temperature)
+        self.direction = direction
+        self.similarity = similarity
+
+    def paired(self, a: Tensor, b: Tensor) -> Tensor:
+        """Cross-entropy of a (k, f) and b (k, f), in nats."""
+        if self.similarity == "cosine":
+            a, b = unit_rows(a), unit_rows(b)
+        logits = a @ b.T / self.temperature
+        own = torch.arange(len(a), device=a.device)
+        forth = F.cross_entropy(logits, own)
+        return forth if self.direction == "one_way" else 0.5 * (forth + F.cross_entropy(logits.T, own))
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of ``x`` (n, f) at length 1; those of length ``SHORTEST`` or less become 0, without gradient."""
+    squares = x.square().sum(1, keepdim=True)
+    long = squares > SHORTEST**2
+    return torch.where(long, x * torch.where(long, squares, 1.0).rsqrt(), 0.0)
