@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from crossrec.adaptation.base import DomainViews
+from crossrec.adaptation.sinkhorn import Sinkhorn
 from crossrec.adaptation.sliced_wasserstein import SlicedWasserstein, merged_levels
 from crossrec.errors import CrossrecError
 
@@ -25,6 +26,9 @@ LOSSES = {
     "sliced_1": lambda: SlicedWasserstein(p=1, resample=False),
     "sliced_2": lambda: SlicedWasserstein(resample=False),
     "sliced_root": lambda: SlicedWasserstein(root=True, resample=False),
+    "sinkhorn_1": lambda: Sinkhorn(p=1),
+    "sinkhorn_2": lambda: Sinkhorn(p=2),
+    "sinkhorn_unrolled": lambda: Sinkhorn(gradient="unrolled", iterations=20),
 }
 losses = pytest.mark.parametrize("loss", [pytest.param(make, id=name) for name, make in LOSSES.items()])
 
@@ -82,11 +86,11 @@ def test_global_random_state_is_untouched(loss):
 
 @losses
 def test_descent_on_the_loss_alone_brings_distributions_together(loss):
-    a, b = samples(30, 24, 2, shift=2.0)
+    a, b = samples(20, 16, 2, shift=2.0)
     b = (0.5 * b).requires_grad_()
-    module, optimizer = loss(), torch.optim.Adam([b], lr=0.1)
+    module, optimizer = loss(), torch.optim.Adam([b], lr=0.15)
     first = module.distance(a, b).item()
-    for _ in range(80):
+    for _ in range(50):
         optimizer.zero_grad()
         module.distance(a, b).backward()
         optimizer.step()
@@ -167,6 +171,109 @@ def test_lines_change_in_training_only_and_resume():
     assert SlicedWasserstein(n_projections=4, seed=1).distance(a, b).item() not in values
 
 
+# Sinkhorn divergence
+
+
+def by_pot(a, b, p, epsilon):
+    """OT_eps with the plan of POT, whose objective leaves constants out."""
+    cost = torch.cdist(a, b) ** p / p
+    n, m = cost.shape
+    weights = torch.ones_like(cost[:, 0]) / n, torch.ones_like(cost[0]) / m
+    plan = ot.sinkhorn(*weights, cost, epsilon, method="sinkhorn_log", numItermax=20000, stopThr=1e-12)
+    return (plan * cost).sum() + epsilon * torch.xlogy(plan, plan * n * m).sum()
+
+
+EXACT = {"relative": False, "iterations": 2000, "tolerance": 1e-10}
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (6, 6), (2, 9)])
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("epsilon", [1.0, 4.0])
+def test_sinkhorn_is_that_of_pot(n, m, p, epsilon):
+    a, b = samples(n, m)
+    across = Sinkhorn(p=p, epsilon=epsilon, debiased=False, **EXACT).distance(a, b)
+    assert torch.allclose(across, by_pot(a, b, p, epsilon), rtol=1e-7)
+    value = Sinkhorn(p=p, epsilon=epsilon, **EXACT).distance(a, b)
+    within = by_pot(a, a, p, epsilon) + by_pot(b, b, p, epsilon)
+    assert torch.allclose(value, across - within / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_sinkhorn_between_its_two_limits(p):
+    """Unregularised transport at one end, the mean cost (for p = 2 half the squared gap of means) at the other."""
+    a, b = samples(6, 8)
+    near = Sinkhorn(p=p, epsilon=1e-3, relative=False, scaling=0.97, iterations=400, debiased=False).distance(a, b)
+    uniform = torch.ones_like(a[:, 0]) / 6, torch.ones_like(b[:, 0]) / 8
+    assert near.item() == pytest.approx(ot.emd2(*uniform, torch.cdist(a, b) ** p / p).item(), rel=5e-3)
+    far = Sinkhorn(p=p, epsilon=1e6, relative=False).distance(a, b)
+    energy = torch.cdist(a, b).mean() - 0.5 * (torch.cdist(a, a).mean() + torch.cdist(b, b).mean())
+    gap = 0.5 * (a.mean(0) - b.mean(0)).square().sum()
+    assert far.item() == pytest.approx((energy if p == 1 else gap).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("epsilon", [0.2, 5.0])
+def test_sinkhorn_of_a_shift_is_half_its_squared_length(epsilon):
+    a, _ = samples()
+    shift = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    value = Sinkhorn(epsilon=epsilon, iterations=2000, tolerance=1e-9).distance(a, a + shift)
+    assert value.item() == pytest.approx(0.5 * 5.25, rel=1e-6)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("debiased", [True, False])
+@pytest.mark.parametrize("options", [EXACT, {"gradient": "unrolled", "relative": False, "iterations": 4}])
+def test_sinkhorn_gradcheck(p, debiased, options):
+    loss = Sinkhorn(p=p, epsilon=1.0, debiased=debiased, **options)
+    a, b = samples(4, 3, 2)
+    assert torch.autograd.gradcheck(loss.distance, (a.requires_grad_(), b.requires_grad_()))
+
+
+def test_envelope_and_unrolled_gradients_meet_at_convergence():
+    a, b = samples()
+    gradients = {}
+    for iterations in (3, 500):
+        for gradient in ("envelope", "unrolled"):
+            x = a.clone().requires_grad_()
+            Sinkhorn(gradient=gradient, iterations=iterations, tolerance=0).distance(x, b).backward()
+            gradients[gradient, iterations] = x.grad
+    assert torch.allclose(gradients["envelope", 500], gradients["unrolled", 500], atol=1e-6)
+    assert not torch.allclose(gradients["envelope", 3], gradients["unrolled", 3], atol=1e-3)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 7])
+def test_sinkhorn_is_symmetric_and_zero_at_identity_before_convergence(iterations):
+    a, b = samples()
+    loss = Sinkhorn(iterations=iterations)
+    assert torch.allclose(loss.distance(a, b), loss.distance(b, a), atol=1e-12)
+    assert abs(loss.distance(a, a.flip(0)).item()) < 1e-12
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_sinkhorn_scales_with_its_power(p):
+    a, b = samples()
+    relative, double = Sinkhorn(p=p), Sinkhorn(p=p, epsilon=0.1 * 3**p, relative=False)
+    assert torch.allclose(relative.distance(3 * a, 3 * b), 3**p * relative.distance(a, b))
+    absolute = Sinkhorn(p=p, epsilon=0.1, relative=False)
+    assert torch.allclose(double.distance(3 * a, 3 * b), 3**p * absolute.distance(a, b))
+
+
+def test_biased_sinkhorn_collapses_and_debiased_does_not():
+    a, _ = samples(20)
+    for debiased, expected in ((True, 0.0), (False, pytest.approx(1.0, abs=0.3))):
+        b = a.clone().requires_grad_()
+        Sinkhorn(epsilon=2.0, debiased=debiased, iterations=300).distance(a, b).backward()
+        pull = (b.grad * 20 * (a - a.mean(0))).sum() / (a - a.mean(0)).square().sum()  # towards the mean is positive
+        assert round(pull.item(), 4) == expected
+
+
+def test_sinkhorn_stops_at_its_tolerance():
+    a, b = samples(30, 20)
+    exact = Sinkhorn(iterations=3000, tolerance=1e-12).distance(a, b)
+    errors = [abs((Sinkhorn(iterations=3000, tolerance=t).distance(a, b) - exact).item()) for t in (0.3, 0.03, 0.003)]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2] and errors[2] < 1e-4
+    assert Sinkhorn(iterations=5, debiased=False).distance(a, b) < Sinkhorn(debiased=False).distance(a, b)
+
+
 # options
 
 
@@ -176,6 +283,12 @@ def test_lines_change_in_training_only_and_resume():
         (SlicedWasserstein, {"p": 3}, "p=3 must be 1 or 2"),
         (SlicedWasserstein, {"n_projections": 0}, "n_projections=0 must be 1 or more"),
         (SlicedWasserstein, {"seed": -1}, "seed=-1 must be 0 or more"),
+        (Sinkhorn, {"p": 0}, "p=0 must be 1 or 2"),
+        (Sinkhorn, {"epsilon": 0.0}, "epsilon=0.0 must be positive"),
+        (Sinkhorn, {"scaling": 1.0}, "scaling=1.0 must be from 0 to below 1"),
+        (Sinkhorn, {"iterations": 0}, "iterations=0 must be 1 or more"),
+        (Sinkhorn, {"tolerance": 1.0}, "tolerance=1.0 must be from 0 to below 1"),
+        (Sinkhorn, {"gradient": "none"}, "gradient='none' must be envelope or unrolled"),
     ],
 )
 def test_mistakes_are_told(kind, options, named):
@@ -183,7 +296,7 @@ def test_mistakes_are_told(kind, options, named):
         kind(**options)
 
 
-@pytest.mark.parametrize("option", ["sliced_wasserstein"])
+@pytest.mark.parametrize("option", ["sliced_wasserstein", "sinkhorn"])
 def test_configs_name_every_option(option):
     import inspect
 
