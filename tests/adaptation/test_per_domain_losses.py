@@ -1,0 +1,146 @@
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from scipy.special import softmax
+from scipy.stats import entropy
+
+from crossrec.adaptation.base import Adaptation, DomainViews, PerDomainAdaptation
+from crossrec.adaptation.entropy import ClusterEntropy
+from crossrec.errors import CrossrecError
+
+F = 3
+
+
+def rows(n=7, seed=0, dtype=torch.float64):
+    return torch.randn(n, F, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def view(vectors):
+    return DomainViews(vectors, torch.zeros(len(vectors), dtype=torch.long), torch.arange(len(vectors)))
+
+
+def value(vectors, **options):
+    return ClusterEntropy(**{"dim": F, "clusters": 4, "temperature": 0.3, **options}).double().single(view(vectors))
+
+
+@pytest.mark.parametrize("diversity", [0.0, 1.0, 2.5])
+def test_value_is_its_definition(diversity):
+    x = rows()
+    loss = ClusterEntropy(dim=F, clusters=4, temperature=0.3, diversity=diversity).double()
+    p = softmax((1 - cdist(x, loss.prototypes.detach(), "cosine")) / 0.3, axis=1)
+    expected = entropy(p, axis=1).mean() - diversity * entropy(p.mean(0))
+    assert loss.single(view(x)).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_gradcheck():
+    loss = ClusterEntropy(dim=F, clusters=4, temperature=0.3, diversity=0.7).double()
+    assert torch.autograd.gradcheck(lambda x, _: loss.single(view(x)), (rows(4).requires_grad_(), loss.prototypes))
+
+
+def test_gradient_in_closed_form():
+    """Of the row entropy by the logits: -p (log p + H) / (n t), carried to prototypes of length 1 and rows on axes."""
+    x = torch.eye(F, dtype=torch.float64).requires_grad_()
+    loss = ClusterEntropy(dim=F, clusters=4, temperature=0.3, diversity=0.0).double()
+    loss.single(view(x)).backward()
+    c = loss.prototypes.detach().numpy()
+    c = c / np.linalg.norm(c, axis=1, keepdims=True)
+    p = softmax(c.T / 0.3, axis=1)  # cosine of axis i and c_k is c_ki
+    slope = -p * (np.log(p) + entropy(p, axis=1)[:, None]) / (F * 0.3)
+    tangent = (slope @ c) * (1 - np.eye(F))  # a change of length is not felt
+    assert np.allclose(x.grad, tangent)
+
+
+def test_limits_invariances_and_scaling():
+    x = rows()
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
+    assert torch.allclose(value(x[order]), value(x)) and torch.allclose(value(9 * x), value(x))
+    loss = ClusterEntropy(dim=F, clusters=3, temperature=0.01).double()
+    loss.prototypes.data = torch.eye(F, dtype=torch.float64)
+    assert loss.single(view(torch.eye(F, dtype=torch.float64))).item() == pytest.approx(-np.log(3))
+    assert value(x[:1].expand(5, -1)).item() == pytest.approx(0, abs=1e-12)  # nothing told apart
+    assert -np.log(4) <= value(x).item() <= 0  # a negated mutual information
+    assert value(x, diversity=0.0) > 0
+
+
+@pytest.mark.parametrize("changed", [{"clusters": 5}, {"temperature": 1.0}, {"diversity": 0.5}, {"seed": 1}])
+def test_every_argument_has_an_effect(changed):
+    assert value(rows()).item() != pytest.approx(value(rows(), **changed).item(), rel=1e-4)
+
+
+def test_prototypes_are_saved_and_the_seeds_and_the_global_random_state_is_untouched():
+    before = torch.random.get_rng_state()
+    first, other = ClusterEntropy(dim=F, seed=1).double(), ClusterEntropy(dim=F, seed=2).double()
+    assert torch.equal(first.single(view(rows())), ClusterEntropy(dim=F, seed=1).double().single(view(rows())))
+    other.load_state_dict(first.state_dict())
+    assert torch.equal(first.single(view(rows())), other.single(view(rows())))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("sizes", [(2, 5), (1, 3), (0, 2), (1, 1)])
+@pytest.mark.parametrize("kind", ["random", "equal", "zero", "huge", "tiny"])
+@pytest.mark.parametrize("temperature", [0.1, 1e-3])
+def test_degenerate_batches_are_finite_and_connected(sizes, kind, temperature):
+    n = sum(sizes)
+    x = rows(n, dtype=torch.float32)
+    x = {"equal": x[:1].expand(n, -1), "zero": 0 * x, "huge": 1e15 * x, "tiny": 1e-12 * x}.get(kind, x)
+    x = x.clone().requires_grad_()
+    loss = ClusterEntropy(dim=F, temperature=temperature)
+    domains = torch.tensor([0] * sizes[0] + [1] * sizes[1])
+    total, entries = loss({"users": DomainViews(x, domains, torch.arange(n))})
+    total.backward()
+    assert torch.isfinite(total) and torch.isfinite(x.grad).all() and torch.isfinite(loss.prototypes.grad).all()
+    assert len(entries) == sum(s > 0 for s in sizes)
+    if max(sizes) < 2:
+        assert total == 0
+
+
+def test_descent_on_the_loss_alone_gives_the_domains_the_same_clusters():
+    x = torch.cat([rows(40, dtype=torch.float32), 0.3 * rows(40, 1, torch.float32) + 1.0]).requires_grad_()
+    batch = {"users": DomainViews(x, torch.tensor([0] * 40 + [1] * 40), torch.arange(80))}
+    loss = ClusterEntropy(dim=F, clusters=4, temperature=0.3, diversity=2.0)
+    optimizer = torch.optim.Adam([x, *loss.parameters()], lr=0.05)
+
+    def gap_and_sureness():
+        p = loss.log_assignments(x.detach()).exp()
+        return (p[:40].mean(0) - p[40:].mean(0)).abs().sum().item(), p.max(1).values.mean().item()
+
+    gap, _ = gap_and_sureness()
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss(batch)[0].backward()
+        optimizer.step()
+    left, sure = gap_and_sureness()
+    assert gap > 0.8 and left < 0.2 and sure > 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"dim": 0}, r"clusterentropy.dim=0 must be 1 or more"),
+        ({"clusters": 1}, "clusters=1 must be 2 or more"),
+        ({"temperature": 0.0}, "must be positive"),
+        ({"diversity": -1.0, "name": "x"}, r"adaptation.x.diversity=-1.0 must be 0 or more"),
+    ],
+)
+def test_mistakes_are_told(options, told):
+    with pytest.raises(CrossrecError, match=told):
+        ClusterEntropy(**{"dim": F, **options})
+    with pytest.raises(CrossrecError, match="dim=5 must be 3, the vectors' width"):
+        value(rows(), dim=5)
+
+
+def test_the_config_names_every_option():
+    from hydra.utils import get_class
+
+    from crossrec.config import build, compose, plain
+
+    node = plain(compose(["adaptation=[cluster_entropy]", "dim=6", "seed=3"]).adaptation)["cluster_entropy"]
+    kinds = (get_class(node["_target_"]), PerDomainAdaptation, Adaptation)
+    takes = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
+    assert set(node) - {"_target_"} == takes - {"self", "options"}
+    defaults = {k: p.default for k, p in inspect.signature(kinds[0].__init__).parameters.items()}
+    assert all(node[k] == v for k, v in defaults.items() if k not in ("self", "options", "dim", "seed"))
+    assert build(node).prototypes.shape == (16, 6) and node["seed"] == 3
