@@ -76,7 +76,7 @@ class InfoNCE(PairedAdaptation):
         """Cross-entropy of a (k, f) and b (k, f), in nats."""
         if self.similarity == "cosine":
             a, b = unit_rows(a), unit_rows(b)
-        logits = a @ b.T / self.temperature
+        logits = (a / self.temperature) @ b.T
         own = torch.arange(len(a), device=a.device)
         forth = F.cross_entropy(logits, own)
         return forth if self.direction == "one_way" else 0.5 * (forth + F.cross_entropy(logits.T, own))
