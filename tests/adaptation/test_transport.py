@@ -1,9 +1,12 @@
 """Sliced Wasserstein, Sinkhorn and Gromov-Wasserstein against closed forms and POT."""
 
+import sys
+
 import pytest
 import torch
 
 from crossrec.adaptation.base import DomainViews
+from crossrec.adaptation.gromov_wasserstein import GromovWasserstein
 from crossrec.adaptation.sinkhorn import Sinkhorn
 from crossrec.adaptation.sliced_wasserstein import SlicedWasserstein, merged_levels
 from crossrec.errors import CrossrecError
@@ -29,6 +32,8 @@ LOSSES = {
     "sinkhorn_1": lambda: Sinkhorn(p=1),
     "sinkhorn_2": lambda: Sinkhorn(p=2),
     "sinkhorn_unrolled": lambda: Sinkhorn(gradient="unrolled", iterations=20),
+    "gromov": lambda: GromovWasserstein(),
+    "gromov_squared": lambda: GromovWasserstein(within="squared_euclidean"),
 }
 losses = pytest.mark.parametrize("loss", [pytest.param(make, id=name) for name, make in LOSSES.items()])
 
@@ -73,7 +78,8 @@ def test_degenerate_batches_are_finite(loss):
             x, y = a.clone().requires_grad_(), b.clone().requires_grad_()
             value = loss().distance(x, y)
             value.backward()
-            assert torch.isfinite(value) and value > -1e-5 * a.square().mean().clamp_min(1.0)
+            unit = 1 + loss().distance(a, rows["zero"]) + loss().distance(b, rows["zero"])
+            assert torch.isfinite(value) and value > -1e-5 * unit
             assert torch.isfinite(x.grad).all() and torch.isfinite(y.grad).all()
 
 
@@ -84,11 +90,13 @@ def test_global_random_state_is_untouched(loss):
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-@losses
-def test_descent_on_the_loss_alone_brings_distributions_together(loss):
+@pytest.mark.parametrize(
+    "name", ["sliced_1", "sliced_2", "sliced_root", "sinkhorn_1", "sinkhorn_2", "sinkhorn_unrolled"]
+)
+def test_descent_on_the_loss_alone_brings_distributions_together(name):
     a, b = samples(20, 16, 2, shift=2.0)
     b = (0.5 * b).requires_grad_()
-    module, optimizer = loss(), torch.optim.Adam([b], lr=0.15)
+    module, optimizer = LOSSES[name](), torch.optim.Adam([b], lr=0.15)
     first = module.distance(a, b).item()
     for _ in range(50):
         optimizer.zero_grad()
@@ -274,6 +282,97 @@ def test_sinkhorn_stops_at_its_tolerance():
     assert Sinkhorn(iterations=5, debiased=False).distance(a, b) < Sinkhorn(debiased=False).distance(a, b)
 
 
+# Gromov-Wasserstein
+
+
+def by_definition(c, d, plan):
+    return ((c[:, None, :, None] - d[None, :, None, :]).square() * plan[:, :, None, None] * plan[None, None]).sum()
+
+
+def distances(x, power=1):
+    return (x[:, None] - x[None]).square().sum(2).clamp_min(1e-300) ** (power / 2)
+
+
+@pytest.mark.parametrize(("n", "m"), [(7, 5), (6, 6), (3, 8)])
+@pytest.mark.parametrize(("within", "power"), [("euclidean", 1), ("squared_euclidean", 2)])
+def test_gromov_is_that_of_pot_and_so_is_its_gradient(n, m, within, power):
+    a, b = samples(n, m)
+    a.requires_grad_()
+    loss = GromovWasserstein(within=within, tolerance=1e-12)
+    c, d = torch.cdist(a, a) ** power, torch.cdist(b, b) ** power
+    plan = loss._plan(c.detach(), d)
+    assert plan.sum(0).tolist() == pytest.approx([1 / m] * m) and plan.sum(1).tolist() == pytest.approx([1 / n] * n)
+    value, pots = loss.distance(a, b), ot.gromov.gromov_wasserstein2(c, d, tol_rel=1e-12, tol_abs=1e-12)
+    assert torch.allclose(value, by_definition(c, d, plan)) and torch.allclose(value, pots, rtol=1e-6)
+    (ours,), (theirs,) = torch.autograd.grad(value, a), torch.autograd.grad(pots, a)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    uniform = by_definition(c, d, torch.full_like(plan, 1 / (n * m)))
+    assert value < uniform
+
+
+@pytest.mark.parametrize("within", ["euclidean", "squared_euclidean"])
+def test_gromov_gradcheck(within):
+    a, b = samples(6, 5)
+    loss = GromovWasserstein(within=within, tolerance=1e-12)
+    assert torch.autograd.gradcheck(loss.distance, (a.requires_grad_(), b.requires_grad_()))
+
+
+def test_gromov_does_not_feel_rotation_reflection_shift_or_width():
+    a, b = samples(9, 7)
+    loss, turn = GromovWasserstein(), rotation()
+    wide = torch.cat([b @ turn, torch.full((7, 2), 3.0, dtype=torch.float64)], 1)
+    value = loss.distance(a, b)
+    assert value > 0.05
+    assert torch.allclose(loss.distance(a @ turn + 5, b), value)
+    assert torch.allclose(loss.distance(a, -b), value)
+    assert torch.allclose(loss.distance(a, wide), value)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    assert abs(loss.distance(a, (a @ turn - 2)[order]).item()) < 1e-12
+
+
+def test_gromov_scaling_laws():
+    a, b = samples()
+    for within, power in (("euclidean", 1), ("squared_euclidean", 2)):
+        loss = GromovWasserstein(within=within)
+        assert torch.allclose(loss.distance(3 * a, 3 * b), 9**power * loss.distance(a, b))
+        stretched = (2.0**power - 1) ** 2 * distances(a, power).square().mean()  # the plan keeps every row
+        assert torch.allclose(loss.distance(a, 2 * a), stretched)
+
+
+def test_gromov_thins_evenly():
+    a, b = samples(10, 4)
+    loss = GromovWasserstein(max_rows=4)
+    assert loss._thin(torch.arange(10)).tolist() == [0, 2, 5, 7]
+    assert torch.equal(loss.distance(a, b), GromovWasserstein().distance(a[[0, 2, 5, 7]], b))
+
+
+def test_gromov_takes_its_iterations_and_tolerance():
+    a, b = samples(30, 20)
+    values = [GromovWasserstein(iterations=k).distance(a, b).item() for k in (1, 2, 100)]
+    assert values[0] > values[1] > values[2]
+    assert GromovWasserstein(tolerance=0.9).distance(a, b) > values[2]
+
+
+def test_descent_on_gromov_alone_brings_shapes_together():
+    a, b = samples(12, 12, 2)
+    b = (b * torch.tensor([0.2, 2.0])).requires_grad_()
+    loss, optimizer = GromovWasserstein(), torch.optim.Adam([b], lr=0.05)
+    first = loss.distance(a, b).item()
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss.distance(a, b).backward()
+        optimizer.step()
+    assert loss.distance(a, b).item() < 0.1 * first
+    spread_a, spread_b = (torch.linalg.svdvals(x - x.mean(0)) for x in (a, b.detach()))
+    assert torch.allclose(spread_a, spread_b, rtol=0.1)
+
+
+def test_without_pot_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot", None)
+    with pytest.raises(CrossrecError, match=r"needs POT: pip install 'crossrec\[transport\]'"):
+        GromovWasserstein()
+
+
 # options
 
 
@@ -289,6 +388,10 @@ def test_sinkhorn_stops_at_its_tolerance():
         (Sinkhorn, {"iterations": 0}, "iterations=0 must be 1 or more"),
         (Sinkhorn, {"tolerance": 1.0}, "tolerance=1.0 must be from 0 to below 1"),
         (Sinkhorn, {"gradient": "none"}, "gradient='none' must be envelope or unrolled"),
+        (GromovWasserstein, {"within": "cosine"}, "within='cosine' must be euclidean or squared_euclidean"),
+        (GromovWasserstein, {"max_rows": 1}, "max_rows=1 must be 2 or more"),
+        (GromovWasserstein, {"iterations": 0}, "iterations=0 must be 1 or more"),
+        (GromovWasserstein, {"tolerance": -0.1}, "tolerance=-0.1 must be from 0 to below 1"),
     ],
 )
 def test_mistakes_are_told(kind, options, named):
@@ -296,7 +399,7 @@ def test_mistakes_are_told(kind, options, named):
         kind(**options)
 
 
-@pytest.mark.parametrize("option", ["sliced_wasserstein", "sinkhorn"])
+@pytest.mark.parametrize("option", ["sliced_wasserstein", "sinkhorn", "gromov_wasserstein"])
 def test_configs_name_every_option(option):
     import inspect
 
