@@ -25,8 +25,8 @@ class GromovWasserstein(PairwiseAdaptation):
 
     The problem is not convex. The plan is the local minimum that POT's conditional gradient (exact, without entropy)
     reaches from the uniform plan; its first step couples rows in order of their mean distance to the others, which
-    finds a rotated copy of a as long as no two rows tie. Where rows tie, as two rows do, rounding chooses between plans;
-    and exchanging a and b may lead to another minimum.
+    finds a rotated copy of a as long as no two rows tie. Where rows tie, as two rows do, rounding chooses a plan; and
+    exchanging a and b may lead to another minimum.
 
     The plan is found on detached distances and then fixed: dGW/dC_ik = 2 sum_jl (C_ik - D_jl) P_ij P_kl, the gradient
     at the minimum (envelope theorem). A distance between equal rows has gradient zero.

@@ -37,7 +37,7 @@ class Sinkhorn(PairwiseAdaptation):
     number of iterations.
 
     Source: Feydy, Séjourné, Vialard, Amari, Trouvé and Peyré, "Interpolating between optimal transport and MMD using
-    Sinkhorn divergences", AISTATS 2019, eq. (1) to (3).
+    Sinkhorn divergences", AISTATS 2019, section 1.
 
     Args:
         p: power of the cost, 1 or 2. At distance zero the cost of p = 1 has gradient zero.

@@ -377,6 +377,23 @@ def test_without_pot_it_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("kind", "options"),
+    [(SlicedWasserstein, o) for o in ({"p": 1}, {"root": True}, {"n_projections": 127}, {"seed": 1})]
+    + [(Sinkhorn, o) for o in ({"p": 1}, {"epsilon": 0.2}, {"relative": False}, {"debiased": False})]
+    + [(Sinkhorn, o) for o in ({"scaling": 0.9}, {"iterations": 9}, {"tolerance": 0.1}, {"gradient": "unrolled"})]
+    + [(GromovWasserstein, o) for o in ({"within": "squared_euclidean"}, {"max_rows": 9}, {"iterations": 1})],
+)
+def test_every_argument_counts(kind, options):
+    a, b = samples(20, 15)
+    gradients = []
+    for given in ({}, options):
+        x = a.clone().requires_grad_()
+        kind(**given).distance(x, b).backward()
+        gradients.append(x.grad)
+    assert (gradients[0] - gradients[1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize(
     ("kind", "options", "named"),
     [
         (SlicedWasserstein, {"p": 3}, "p=3 must be 1 or 2"),
