@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -30,6 +31,17 @@ def conf_dir() -> Path:
 def search_path(config_dirs: Sequence[Path] = ()) -> list[Path]:
     """Folders a config group is looked up in, ours first."""
     return [conf_dir(), *config_dirs]
+
+
+def quoted(value: object) -> str:
+    """Return ``value`` as a word of Hydra's override grammar that stands for its text, whatever letters it has."""
+    escaped = re.sub(r"(\\*)('|\$\{|\Z)", lambda m: m[1] * 2 + ("\\" + m[2] if m[2] else ""), str(value))
+    return f"'{escaped}'"
+
+
+def search_path_word(folders: Iterable[object]) -> str:
+    """Return the override that has Hydra look for configs in ``folders`` as well."""
+    return f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in folders)}]"
 
 
 def options(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, str]:
@@ -69,7 +81,7 @@ def compose(overrides: Sequence[str] = (), name: str = "train", config_dirs: Seq
 
     from crossrec.suggestions import explain
 
-    extra = [f"hydra.searchpath=[{','.join('file://' + str(d.resolve()) for d in config_dirs)}]"] if config_dirs else []
+    extra = [search_path_word(d.resolve() for d in config_dirs)] if config_dirs else []
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):

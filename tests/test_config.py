@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from crossrec.config import GROUPS, build, compose, options, plain
+from crossrec.config import GROUPS, build, compose, options, plain, quoted, search_path_word
 from crossrec.errors import CrossrecError
 
 
@@ -51,3 +53,20 @@ def test_build_says_which_argument_is_wrong() -> None:
         build({"_target_": "crossrec.objectives.bpr.BPR", "negatives": 3})
     with pytest.raises(CrossrecError, match="n_negatives=0"):
         build({"_target_": "crossrec.objectives.bpr.BPR", "n_negatives": 0})
+
+
+STRANGE = ["with=eq", "with,comma", "with[br]", "it's", "with space", 'a"b', "a\\b", "a\\'b", "a\\", "{a: b}"]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_config_folder_may_have_any_name(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment" / "mine.yaml").write_text("# @package _global_\ndim: 5\n")
+    assert compose(["experiment=mine"], config_dirs=[folder, tmp_path]).dim == 5
+    assert compose([search_path_word([tmp_path, folder]), "experiment=mine"]).dim == 5
+
+
+@pytest.mark.parametrize("text", [*STRANGE, "a${seed}b"])
+def test_a_quoted_value_is_its_text(text: str) -> None:
+    assert compose([f"target={quoted(text)}"]).target == text

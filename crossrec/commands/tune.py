@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from crossrec.config import search_path_word
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,9 +95,9 @@ def write(tuned: Tuned, folder: Path) -> Path:
 
 
 def _selection(tuned: Tuned, folder: Path) -> str:
-    more = [os.path.relpath(d) for d in tuned.setting.study.config_dirs]
-    search = f" 'hydra.searchpath=[{','.join(f'file://{d}' for d in more)}]'" if more else ""
-    return f"--config-dir {os.path.relpath(folder)}{search} experiment={tuned.setting.name}"
+    dirs = [os.path.relpath(d) for d in tuned.setting.study.config_dirs]
+    search = [search_path_word(dirs)] if dirs else []
+    return shlex.join(["--config-dir", os.path.relpath(folder), *search, f"experiment={tuned.setting.name}"])
 
 
 def _split(study: Study, words: list[str]) -> tuple[list[str], list[str]]:

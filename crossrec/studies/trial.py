@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from crossrec.config import search_path_word
 from crossrec.runs.store import RunFolder
 from crossrec.runs.trial_storage import VARIABLE
 
@@ -105,8 +106,7 @@ class LocalProcesses:
 
     def command(self, job: TrialJob) -> list[str]:
         """Return the command line of a trial."""
-        paths = ",".join(_quoted(f"file://{folder.resolve()}") for folder in self.config_dirs)
-        search = [f"hydra.searchpath=[{paths}]"] if paths else []
+        search = [search_path_word(folder.resolve() for folder in self.config_dirs)] if self.config_dirs else []
         return [sys.executable, "-m", "crossrec", "train", *search, *job.overrides]
 
     def environment(self, job: TrialJob) -> dict[str, str]:
@@ -191,11 +191,6 @@ class _Child:
 
     def _outcome(self, state: State, error: str = "") -> Outcome:
         return Outcome(self.job, state, error, time.time() - self.started if self.process else 0.0)
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{escaped}'"
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

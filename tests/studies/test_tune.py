@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ import yaml
 
 from crossrec.commands import tune as command
 from crossrec.commands.train import composed
+from crossrec.config import search_path_word
 from crossrec.errors import CrossrecError
 from crossrec.runs.corpus import prepare_corpus
 from crossrec.runs.identity import run_id
@@ -257,3 +259,15 @@ def test_a_terminating_signal_is_an_interrupt() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_the_line_that_trains_the_best_is_quoted_for_the_shell(
+    quick: None, tmp_path: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "it's a=b,c[d]"
+    (tmp_path / name).mkdir()
+    tuned = searched(study_file(tmp_path, small, config_dir=name), Pretend(lr), 1)
+    words = shlex.split(command._selection(tuned, tmp_path / "my out"))
+    assert words[:2] == ["--config-dir", "my out"] and words[3] == "experiment=lab_mmd"
+    assert words[2] == search_path_word([name])
