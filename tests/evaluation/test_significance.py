@@ -66,7 +66,33 @@ def test_p_is_uniform_under_the_null_and_small_with_an_effect() -> None:
         assert np.median([test(normal(40, 0.8, s)) for s in range(30)]) <= 0.005
     null = [permutation_test(ranks(2000, s), n_resamples=199) for s in range(300)]
     assert stats.kstest(null, "uniform").pvalue > 0.01
-    assert permutation_test(ranks(20_000, 1, 0.02)) == 1 / 10_000
+
+
+def test_a_clear_effect_has_its_small_p() -> None:
+    for positive in (600, 650, 800, 999, 1000):
+        differences = np.repeat([1.0, -1.0, 0.0], [positive, 1000 - positive, 500])
+        expected = 2 * stats.binom.sf(positive - 1, 1000, 0.5)
+        assert permutation_test(differences) == pytest.approx(expected, rel=0.2)
+        assert permutation_test(differences) == permutation_test(-differences)
+    differences = normal(1000, 0.5)
+    p = permutation_test(differences)
+    z = differences.sum() / np.sqrt((differences**2).sum())
+    assert 0 < p < 1e-30 and np.log(p) == pytest.approx(np.log(2 * stats.norm.sf(z)), rel=0.1)
+    for n in (13, 17, 19):
+        for seed in range(4):
+            differences = normal(n, 1.6, seed)
+            expected = by_scipy(differences, 10**6)
+            assert permutation_test(differences) == pytest.approx(expected, rel=0.2 if expected < 5e-4 else 1)
+    assert permutation_test(np.linspace(0.1, 1, 30)) == pytest.approx(2 / 2**30, rel=0.01)
+    assert 0 < permutation_test(np.ones(5000)) < 1e-300
+    assert holm([permutation_test(normal(1000, 0.5, s)) for s in range(40)])[0] < 0.001
+
+
+def test_small_p_are_as_rare_as_they_say() -> None:
+    # few resamples, so that every p below .1 is one of the tail
+    null = np.array([permutation_test(ranks(400, s), n_resamples=99) for s in range(2000)])
+    for level in (0.1, 0.05, 0.01):
+        assert np.mean(null <= level) == pytest.approx(level, abs=4 * np.sqrt(level / 2000))
 
 
 def test_many_users_take_seconds_and_little_memory() -> None:
@@ -92,7 +118,7 @@ def test_chunks_give_as_many_resamples_as_asked(monkeypatch: pytest.MonkeyPatch)
         assert p == pytest.approx(by_scipy(differences), abs=0.06)
     low, high = bootstrap_interval(normal(300), n_resamples=999)
     assert low < normal(300).mean() < high
-    assert permutation_test(np.ones(2000), n_resamples=99) == 0.01
+    assert permutation_test(np.ones(100), n_resamples=99) == pytest.approx(2 / 2**100)
 
 
 def test_wilcoxon_is_scipys_and_leaves_zeros_out() -> None:
