@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crossrec.errors import CrossrecError
+from crossrec.studies.search_space import word_of
 from crossrec.studies.study import Row, Study, Tolerance
 from crossrec.suggestions import nearest
 
@@ -30,7 +32,9 @@ def read_study(path: Path) -> Study:
     if not path.is_file():
         raise CrossrecError(f"no study file {path}: experiments/ of a checkout has some")
     try:
-        node = yaml.safe_load(path.read_text())
+        text = path.read_text()
+        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader), path)
+        node = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise CrossrecError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     return _Reader(path, node).study()
@@ -64,11 +68,15 @@ class _Reader:
         if test not in TESTS:
             raise self.error(f"test={test!r} must be one of {', '.join(TESTS)}")
         tolerance = node.get("tolerance") or {}
-        if not isinstance(tolerance, dict) or not all(isinstance(v, int | float) for v in tolerance.values()):
-            raise self.error("tolerance must be a mapping of relative and absolute to numbers")
+        if not isinstance(tolerance, dict) or not all(
+            type(v) in (int, float) and math.isfinite(v) and v >= 0 for v in tolerance.values()
+        ):
+            raise self.error("tolerance must be a mapping of relative and absolute to numbers from 0 on")
         self.known(tolerance, ("relative", "absolute"), "tolerance.")
         if node.get("published") and not tolerance:
             raise self.error("published values need a tolerance, e.g. tolerance: {relative: 0.02}")
+        metrics = self.words(node["metrics"], "metrics")
+        domains = self.words(node["domains"], "domains") if node.get("domains") else None
         return Study(
             path=self.path,
             name=str(node.get("name", self.path.stem)),
@@ -77,10 +85,10 @@ class _Reader:
             data={str(name): self.words(words, f"data.{name}") for name, words in data.items()},
             rows=rows,
             seeds=self.seeds(),
-            metrics=self.words(node["metrics"], "metrics"),
-            domains=self.words(node["domains"], "domains") if node.get("domains") else None,
+            metrics=metrics,
+            domains=domains,
             baseline=baseline,
-            published=self.published([*names], [str(d) for d in data]),
+            published=self.published(names, [str(d) for d in data], metrics, domains),
             source=str(node.get("source", "")),
             protocol=str(node.get("protocol", "")),
             tolerance=Tolerance(**{k: float(v) for k, v in tolerance.items()}),
@@ -151,19 +159,19 @@ class _Reader:
         short = re.sub(r"^.*\.", "", parameter)
         return [
             Row(
-                f"{name} {short}={value}",
-                (*overrides, f"{parameter}={value}"),
+                f"{name} {short}={word}",
+                (*overrides, f"{parameter}={word}"),
                 parts,
-                (parameter, _number(value)),
+                (parameter, _number(word)),
                 search,
             )
-            for value in values
+            for word in map(word_of, values)
         ]
 
     def published(
-        self, rows: list[str], data: list[str]
+        self, rows: Sequence[str], data: Sequence[str], metrics: Sequence[str], domains: Sequence[str] | None
     ) -> dict[tuple[str, str, str, str], tuple[float, float | None]]:
-        """Read the CSV of published values: ``dataset,method,domain,metric,value,std``; others stay out."""
+        """Read the CSV of published values, ``dataset,method,domain,metric,value,std``; other methods stay out."""
         name = self.node.get("published")
         if name is None:
             return {}
@@ -195,7 +203,15 @@ class _Reader:
                 std = float(entry["std"]) if entry.get("std") else None
             except (TypeError, ValueError):
                 raise CrossrecError(f"{path}, line {line}: value and std must be numbers") from None
+            if not math.isfinite(value) or not math.isfinite(std or 0.0):
+                raise CrossrecError(f"{path}, line {line}: value and std must be finite")
             if key[0] in rows and key[1] in data:
+                for what, name, known in (("domain", key[2], domains), ("metric", key[3], metrics)):
+                    if known is not None and name not in known:
+                        raise CrossrecError(
+                            f"{path}, line {line}: {what} {name!r} is not among the study's {what}s"
+                            f"{nearest(name or '', known)}"
+                        )
                 if key in found:
                     raise CrossrecError(f"{path}, line {line}: a second value for {' '.join(filter(None, key))}")
                 found[key] = (value, std)
@@ -204,9 +220,24 @@ class _Reader:
         return found
 
 
-def _number(value: Any) -> float | str:
-    """A number where the value is one: YAML reads ``1e-4`` as text."""
+def _number(word: str) -> float | str:
+    """A number where the word is one: YAML reads ``1e-4`` as text."""
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        return str(value)
+        return float(word)
+    except ValueError:
+        return word
+
+
+def _refuse_repeated(node: Any, path: Path, prefix: str = "") -> None:
+    """Refuse a key that a mapping has twice, of which YAML keeps the last; merged keys (``<<``) may be replaced."""
+    if node is None or isinstance(node.value, str):
+        return
+    seen: set[str] = set()
+    for child in node.value:
+        key, value = child if isinstance(child, tuple) else (None, child)
+        name = f"{prefix}{key.value}" if key is not None else prefix
+        if name in seen:
+            raise CrossrecError(f"{path}, line {key.start_mark.line + 1}: {name} is named twice")
+        if key is not None:
+            seen.add(name)
+        _refuse_repeated(value, path, f"{name}." if key is not None else prefix)

@@ -127,18 +127,19 @@ def _number(value: Any, kind: str, where: str) -> float:
 def _choices(values: Any, where: str) -> tuple[str, ...]:
     if not isinstance(values, Sequence) or isinstance(values, str) or not values:
         raise CrossrecError(f"{where}.choice must be a list of values, not {values!r}")
-    words = tuple(_word(v) for v in values)
+    words = tuple(word_of(v) for v in values)
     for word in words:
         if words.count(word) > 1:
             raise CrossrecError(f"{where}.choice has {word} twice")
     return words
 
 
-def _word(value: Any) -> str:
+def word_of(value: Any) -> str:
+    """Return a value of a study file as it stands on a command line: ``null``, ``true``, ``[a,b]``."""
     if isinstance(value, list):
-        return f"[{','.join(_word(v) for v in value)}]"
+        return f"[{','.join(word_of(v) for v in value)}]"
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{k}:{_word(v)}' for k, v in value.items())}}}"
+        return f"{{{','.join(f'{k}:{word_of(v)}' for k, v in value.items())}}}"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -63,6 +63,36 @@ def test_tolerance_is_within_either_bound() -> None:
     assert not Tolerance().holds(0.1 + 1e-6, 0.1)
 
 
+def test_truth_and_nothing_over_are_words_of_the_command_line(tmp_path: Path) -> None:
+    over = {"over": {"x.target": [None, True, False, [1, None], 1]}}
+    study = read_study(written(tmp_path, rows={"m": over}))
+    words = ["null", "true", "false", "[1,null]", "1"]
+    assert [r.overrides for r in study.rows] == [(f"x.target={w}",) for w in words]
+    assert [r.name for r in study.rows] == [f"m target={w}" for w in words]
+    assert [r.parameter for r in study.rows] == [("x.target", v) for v in (*words[:4], 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows:\n  a: [x=1]\n  a: [x=2]\nseeds: [0]\nmetrics: [m]", r"study\.yaml, line 3: rows\.a is named twice"),
+        ("rows: {1: [], '1': []}\nseeds: [0]\nmetrics: [m]", r"rows\.1 is named twice"),
+        ("rows: {a: []}\nseeds: [0]\nseeds: [1]\nmetrics: [m]", r"line 3: seeds is named twice"),
+        ("rows: {a: {search: {lr: {choice: [{b: 1, b: 2}]}}}}", r"rows\.a\.search\.lr\.choice\.b is named twice"),
+    ],
+)
+def test_a_key_named_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(CrossrecError, match=message):
+        read_study(tmp_path / "study.yaml")
+
+
+def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
+    text = "rows:\n  a: &a {overrides: [x=1]}\n  b: &b {<<: *a, overrides: [x=2]}\n  c: {<<: *b, overrides: [x=3]}\n"
+    (tmp_path / "study.yaml").write_text(text + "seeds: [0]\nmetrics: [m]\n")
+    assert [r.overrides for r in read_study(tmp_path / "study.yaml").rows] == [("x=1",), ("x=2",), ("x=3",)]
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -83,6 +113,9 @@ def test_tolerance_is_within_either_bound() -> None:
         ({"test": "t"}, "must be one of permutation, wilcoxon"),
         ({"tolerance": {"relativ": 1}}, r"no key tolerance\.relativ; did you mean relative"),
         ({"tolerance": 0.1}, "tolerance must be a mapping"),
+        ({"tolerance": {"relative": True}}, "tolerance must be a mapping"),
+        ({"tolerance": {"relative": -0.1}}, "numbers from 0 on"),
+        ({"tolerance": {"absolute": float("nan")}}, "numbers from 0 on"),
         ({"published": "p.csv"}, "published values need a tolerance"),
         ({"published": "q.csv", "tolerance": {"absolute": 1}}, r"no file q\.csv beside the study"),
         ({"published": "p.csv", "tolerance": {"absolute": 1}}, "need a source"),
@@ -100,15 +133,21 @@ def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, object], message
     [
         ("dataset,method,domain,value\n", "has no column 'metric'"),
         ("dataset,method,domain,metric,value\nX,a,d,m,high\n", "line 2: value and std must be numbers"),
-        ("dataset,method,domain,metric,value\nX,a,d,m,1\nY,a,d,m,2\n", "line 3: a second value for a d m"),
+        ("dataset,method,domain,metric,value\nX,a,d,auc,1\nY,a,d,auc,2\n", "line 3: a second value for a d auc"),
         ("dataset,method,domain,metric,value\nX,z,d,m,1\n", r"no method is named as a row of study\.yaml \(a, b\)"),
+        ("dataset,method,domain,metric,value\nX,a,d,auc,nan\n", "line 2: value and std must be finite"),
+        ("dataset,method,domain,metric,value,std\nX,a,d,auc,1,inf\n", "line 2: value and std must be finite"),
+        ("dataset,method,domain,metric,value\nX,a,d,ndgc@10,1\n", r"line 2: metric 'ndgc@10' .*mean ndcg@10"),
+        ("dataset,method,domain,metric,value\nX,a,dd,auc,1\n", r"line 2: domain 'dd' .*did you mean d\?"),
+        ("dataset,method,domain,metric,value\nX,a,,auc,1\n", r"line 2: domain None is not"),
         ("", "is not a CSV table"),
     ],
 )
 def test_a_wrong_published_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "p.csv").write_text(text)
+    keys = {"metrics": ["ndcg@10", "auc"], "domains": ["d"], "published": "p.csv", "source": "a paper"}
     with pytest.raises(CrossrecError, match=message):
-        read_study(written(tmp_path, published="p.csv", source="a paper", tolerance={"absolute": 0.1}))
+        read_study(written(tmp_path, tolerance={"absolute": 0.1}, **keys))
 
 
 def test_no_file_and_no_yaml(tmp_path: Path) -> None:
