@@ -45,12 +45,13 @@ def main(arguments: list[str]) -> None:
     from rich.console import Console
 
     from crossrec.studies.engine import Engine
+    from crossrec.studies.interrupts import interruptible
     from crossrec.studies.jobs import distinct
     from crossrec.studies.progress import jobs_table
     from crossrec.studies.selection import select
     from crossrec.studies.sweep import report, sweep
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console() if sys.stdout.isatty() else Console(width=240)  # a pipe gets whole names
     chosen = select(given.study, [w for w in given.words if not is_hydra(w)], given.config_dir, given.rows, given.seeds)
     if given.dry_run:
         console.print(jobs_table(distinct(chosen.jobs), f"{chosen.study.name}: {chosen.study.title}"))
@@ -62,12 +63,17 @@ def main(arguments: list[str]) -> None:
         gpus=tuple(filter(None, given.gpus.split(","))),
         config_dirs=chosen.config_dirs,
     )
-    outcome = sweep(chosen.jobs, engine, console, retry_failed=given.retry_failed)
+    with interruptible():
+        outcome = sweep(chosen.jobs, engine, console, retry_failed=given.retry_failed)
     report(outcome, engine, console)
     if outcome.failed:
         raise CrossrecError(
             f"{len(outcome.failed)} of {len(outcome.failed) + len(outcome.finished)} runs are not finished; "
-            "the same line with --retry-failed runs them again"
+            + (
+                "the same line with --retry-failed runs the failed ones again"
+                if any(p.run.state == "failed" for p in outcome.failed)
+                else "the same line goes on"
+            )
         )
     console.print(
         f"the table: crossrec table {' '.join([given.study, *_rest(given)])}", highlight=False, soft_wrap=True
@@ -99,7 +105,10 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 def whole_numbers(text: str) -> list[int]:
     """Numbers of a list such as ``0,1,2``."""
-    return [int(word) for word in text.split(",")]
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
 
 
 def is_hydra(word: str) -> bool:

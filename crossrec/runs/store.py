@@ -37,8 +37,12 @@ TAKEN = 75
 """Exit status of ``crossrec train`` where another process runs the run (``EX_TEMPFAIL``)."""
 
 
+SINCE = "CROSSREC_UNLESS_FAILED_SINCE"
+"""Environment variable of a sweep's jobs: a run that has failed after that time is left alone."""
+
+
 class RunTaken(CrossrecError):
-    """Another process is running the run."""
+    """Another process is running the run, or has just had it fail."""
 
     status = TAKEN
 
@@ -111,6 +115,11 @@ class RunFolder:
             return True
         return False
 
+    def failed_since(self, since: float) -> bool:
+        """Whether the run has failed after ``since``, in seconds since the epoch."""
+        status = self.status
+        return status["state"] == "failed" and float(status.get("ended", 0.0)) >= since
+
     @property
     def finished(self) -> bool:
         """Whether the run's numbers are final."""
@@ -155,7 +164,7 @@ class RunFolder:
         write_json(self.path / "overrides.json", overrides)
         write_json(self.path / "corpus.json", corpus)
         write_json(self.path / "versions.json", versions())
-        self.mark("running", started=time.time(), pid=os.getpid(), host=platform.node())
+        self.mark("running", started=time.time(), pid=os.getpid(), host=platform.node(), error=None)
 
     def mark(self, state: str, **more: Any) -> None:
         """Change the status, keeping the earlier entries."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.identity import run_id
-from crossrec.runs.store import RunFolder, write_json
+from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_json
 from crossrec.runs.summary import print_run
 
 
@@ -39,6 +39,8 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> RunFolder:
     with run.lock():
         if run.finished:
             return run
+        if SINCE in os.environ and run.failed_since(float(os.environ[SINCE])):
+            raise RunTaken(f"run {run.id} has failed in another sweep meanwhile")
         folder = str((Path(config["paths"]["prepared"]) / str(corpus.provenance.get("folder", ""))).resolve())
         run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder})
         started, earlier = time.time(), float(run.status.get("seconds", 0.0))

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from crossrec.config import quoted, search_path_word
 from crossrec.errors import CrossrecError
-from crossrec.runs.store import write_json
+from crossrec.runs.store import SINCE, write_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -49,13 +53,17 @@ class Engine:
         threads: of each job; None for what the environment says.
         gpus: devices that jobs share out, one at a time each; for launchers on one machine.
         config_dirs: folders of configs.
+        group: of the jobs in W&B; None is the folder's name.
+        since: seconds since the epoch; a run that has failed after it, in another sweep, is not run again.
     """
 
     folder: Path
     hydra: tuple[str, ...] = ()
     threads: int | None = None
     gpus: tuple[str, ...] = ()
-    config_dirs: tuple[Path, ...] = field(default=())
+    config_dirs: tuple[Path, ...] = ()
+    group: str | None = None
+    since: float = field(default_factory=time.time)
 
     def log(self, task: Task) -> Path:
         """Where the output of a task goes."""
@@ -66,8 +74,12 @@ class Engine:
         path = self.log(task).with_suffix(".exit")
         return int(path.read_text()) if path.is_file() else None
 
-    def launch(self, tasks: Sequence[Task]) -> None:
+    def launch(self, tasks: Sequence[Task]) -> str | None:
         """Run tasks and return when the launcher has; how each ended stands in its run folder.
+
+        Returns:
+            What went wrong with the launcher itself: a cluster that kills one job of a batch makes some launchers give
+            up waiting for the others.
 
         Raises:
             CrossrecError: the launcher is not installed, or Hydra refuses an option of it.
@@ -85,26 +97,33 @@ class Engine:
             self.log(task).with_suffix(".exit").unlink(missing_ok=True)
         words = [
             "hydra/sweeper=crossrec_study",
-            f"hydra.sweeper.jobs={_quoted(listed)}",
-            f"hydra.sweeper.folder={_quoted(self.folder)}",
-            f"hydra.sweep.dir={_quoted(self.folder / 'jobs')}",
+            f"hydra.sweeper.jobs={quoted(listed)}",
+            f"hydra.sweeper.folder={quoted(self.folder)}",
+            f"hydra.sweeper.group={quoted(self.group or self.folder.name)}",
+            f"hydra.sweeper.since={self.since!r}",
+            f"hydra.sweep.dir={quoted(self.folder / 'jobs')}",
             f"hydra.sweeper.threads={'null' if self.threads is None else self.threads}",
             f"hydra.sweeper.gpus=[{','.join(self.gpus)}]",
-            f"hydra.sweeper.config_dirs=[{','.join(_quoted(d) for d in self.config_dirs)}]",
+            f"hydra.sweeper.config_dirs=[{','.join(quoted(d) for d in self.config_dirs)}]",
             *self.hydra,
         ]
         if self.config_dirs:
-            words.append(_search_path(self.config_dirs))
+            words.append(search_path_word(self.config_dirs))
         argv, full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
         sys.argv, os.environ["HYDRA_FULL_ERROR"] = [__file__, "-m", *words], "1"
         try:
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(run_job)()
         except Exception as error:
-            raise _launcher_error(error, self.hydra) or explain(error, list(self.hydra)) or error from error
+            wrong = _launcher_error(error, self.hydra) or explain(error, list(self.hydra))
+            if wrong is not None:
+                raise wrong from error
+            told = " ".join(str(error).split())[:300]
+            return f"the launcher gave up with {type(error).__name__}: {told}"
         finally:
             sys.argv = argv
             os.environ.pop("HYDRA_FULL_ERROR") if full is None else os.environ.update(HYDRA_FULL_ERROR=full)
             listed.unlink(missing_ok=True)
+        return None
 
 
 def findable() -> None:
@@ -120,17 +139,8 @@ def findable() -> None:
 
 
 def _listed(task: Task) -> list[str]:
-    variables = [f"+hydra.job.env_set.{name}={_quoted(value)}" for name, value in task.environment.items()]
-    return [*task.words, f"hydra.job.name={_quoted(task.name)}", *variables]
-
-
-def _search_path(folders: Iterable[object]) -> str:
-    return f"hydra.searchpath=[{','.join(_quoted(f'file://{folder}') for folder in folders)}]"
-
-
-def _quoted(value: object) -> str:
-    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{escaped}'"
+    variables = [f"+hydra.job.env_set.{name}={quoted(value)}" for name, value in task.environment.items()]
+    return [*task.words, f"hydra.job.name={quoted(task.name)}", *variables]
 
 
 LAUNCHERS = {"joblib": "joblib", "submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray", "ray_aws": "ray"}
@@ -163,24 +173,31 @@ def run_job(config: DictConfig) -> int:
     environment = dict(os.environ)
     known = [p for p in (environment.get("PYTHONPATH"), str(Path(__file__).resolve().parents[2])) if p]
     environment["PYTHONPATH"] = os.pathsep.join(known)
-    environment |= {"WANDB_RUN_GROUP": folder.name, "WANDB_JOB_TYPE": str(node.job.name)}
+    environment |= {"WANDB_RUN_GROUP": str(options.group), "WANDB_JOB_TYPE": str(node.job.name)}
+    environment[SINCE] = repr(options.since)
     if options.threads:
         environment |= {name: str(options.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     path = _log_path(folder, words)
     path.parent.mkdir(parents=True, exist_ok=True)
     if options.config_dirs:
-        words = [_search_path(options.config_dirs), *words]
+        words = [search_path_word(options.config_dirs), *words]
     with _device([str(g) for g in options.gpus]) as device, open(path, "ab") as log:
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
-        log.write(f"$ crossrec train {' '.join(words)}\n".encode())
+        log.write(f"\n$ crossrec train {shlex.join(words)}\n".encode())
         log.flush()
         status = subprocess.run(
             [sys.executable, "-m", "crossrec", "train", *words], env=environment, cwd=node.runtime.cwd,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_end_with_parent,
         ).returncode  # fmt: skip
     write_json(path.with_suffix(".exit"), status)
     return status
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to interrupt this process when the one that started it is gone: a killed worker leaves no orphan."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
 
 def _log_path(folder: Path, words: Sequence[str]) -> Path:

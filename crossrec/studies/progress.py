@@ -5,8 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
 
 from crossrec.studies.jobs import Planned
 
@@ -22,12 +25,12 @@ def jobs_table(jobs: Sequence[Planned], title: str) -> Table:
     """Return a rich table of jobs, one line each, with their states, times and run folders."""
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     for name in ("job", "state", "time", "run"):
         table.add_column(name, overflow="fold")
     for planned in jobs:
         state = planned.run.state
-        table.add_row(planned.label, _coloured(state), clock(seconds(planned)), planned.run.id)
+        table.add_row(escape(planned.label), _coloured(state), clock(seconds(planned)), planned.run.id)
     return table
 
 
@@ -59,15 +62,19 @@ class Watch:
         jobs: all jobs of the sweep.
         console: where to show them.
         every: seconds between two looks.
+        idle: runs that have failed before and are left alone.
     """
 
-    def __init__(self, jobs: Sequence[Planned], console: Console, every: float = 1.0) -> None:
+    def __init__(
+        self, jobs: Sequence[Planned], console: Console, every: float = 1.0, idle: Collection[Path] = ()
+    ) -> None:
         self.jobs = list(jobs)
         self.console = console
         self.every = every
         self.begun = time.time()
         self.states = {planned.run.path: planned.run.state for planned in jobs}
-        self.before = sum(state in ("finished", "failed") for state in self.states.values())
+        self.before = sum(state == "finished" or path in idle for path, state in self.states.items())
+        self._failed = {path for path, state in self.states.items() if state == "failed" and path not in idle}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._live: Any = None
@@ -101,9 +108,10 @@ class Watch:
         for planned in self.jobs:
             old, new = self.states[planned.run.path], planned.run.state
             if old != new:
+                self._failed.discard(planned.run.path)
                 self.states[planned.run.path] = new
                 spent = clock(seconds(planned))
-                words = f"{_coloured(new)} {planned.label}" + (
+                words = f"{_coloured(new)} {escape(planned.label)}" + (
                     f" after {spent}" if new in ("finished", "failed") else ""
                 )
                 self.console.print(words, highlight=False, soft_wrap=True)
@@ -116,7 +124,7 @@ class Watch:
         """How many jobs are in which state, and the time left if the rest goes on as before."""
         counts = Counter(self.states.values())
         text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        done = sum(counts[state] for state in ("finished", "failed")) - self.before
+        done = counts["finished"] + counts["failed"] - self.before - len(self._failed)
         rest = len(self.jobs) - done - self.before
         if done > 0 and rest:
             text += f"; about {clock((time.time() - self.begun) / done * rest)} left"

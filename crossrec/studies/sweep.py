@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rich.markup import escape
 
 from crossrec.runs.store import TAKEN
 from crossrec.studies.engine import Engine, Task
@@ -14,6 +19,9 @@ from crossrec.studies.progress import Watch
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+ATTEMPTS = 2
+"""How often a job is started whose process is taken away, by preemption for example."""
 
 WAIT = 2.0
 """Seconds between two looks at jobs that another sweep runs."""
@@ -35,7 +43,8 @@ class Outcome:
 def sweep(jobs: Sequence[Planned], engine: Engine, console: Console, *, retry_failed: bool = False) -> Outcome:
     """Launch every job that is not finished, and go on until none is left.
 
-    Jobs that another sweep runs are left to it and looked at again; when that sweep dies, they are run here.
+    Jobs that another sweep runs are left to it and looked at again; when that sweep dies, they are run here. A job
+    whose machine is taken away is started once more.
 
     Args:
         jobs: of a study, in the order to run them.
@@ -44,21 +53,32 @@ def sweep(jobs: Sequence[Planned], engine: Engine, console: Console, *, retry_fa
         retry_failed: run jobs again whose run has failed before.
     """
     jobs = distinct(jobs)
-    tried = {p.run.path for p in jobs if p.run.state == "failed" and not retry_failed}
-    with Watch(jobs, console) as watch:
+    done = {p.run.path for p in jobs if p.run.state == "failed" and not retry_failed}
+    attempts: Counter[Path] = Counter()
+    with Watch(jobs, console, idle=done) as watch:
         while True:
-            states = {p.run.path: p.run.state for p in jobs}
-            todo = [p for p in jobs if states[p.run.path] not in ("finished", "running") and p.run.path not in tried]
+            # a run that fails in another sweep, after this one began, has had its turn
+            done |= {p.run.path for p in jobs if p.run.finished or p.run.failed_since(engine.since)}
+            running = {p.run.path for p in jobs if p.run.state == "running"}
+            todo = [p for p in jobs if p.run.path not in done | running]
             if todo:
-                engine.launch([_task(p) for p in todo])
-                tried |= {p.run.path for p in todo if engine.exit_status(_task(p)) != TAKEN}
+                trouble = engine.launch([_task(p) for p in todo])
+                if trouble:
+                    console.print(escape(trouble), style="yellow", highlight=False, soft_wrap=True)
+                attempts.update(p.run.path for p in todo if engine.exit_status(_task(p)) != TAKEN)
+                done |= {p.run.path for p in todo if _ended(p, engine) or attempts[p.run.path] >= ATTEMPTS}
                 watch.look()
-            elif any(state == "running" for state in states.values()):
+            elif running:
                 time.sleep(WAIT)
             else:
                 break
-    finished = [p for p in jobs if p.run.finished]
-    return Outcome(finished, [p for p in jobs if not p.run.finished])
+    return Outcome([p for p in jobs if p.run.finished], [p for p in jobs if not p.run.finished])
+
+
+def _ended(planned: Planned, engine: Engine) -> bool:
+    """Whether the job's process came to an end of its own; not so where its machine was taken away."""
+    status = engine.exit_status(_task(planned))
+    return status is not None and status != TAKEN
 
 
 def _task(planned: Planned) -> Task:
@@ -70,7 +90,21 @@ def report(outcome: Outcome, engine: Engine, console: Console) -> None:
     total = len(outcome.finished) + len(outcome.failed)
     console.print(f"{len(outcome.finished)} of {total} runs finished", highlight=False)
     for planned in outcome.failed:
-        status = planned.run.status
-        why = status.get("error") or planned.run.state
-        console.print(f"[red]failed[/] {planned.label}: {why}", highlight=False, soft_wrap=True)
-        console.print(f"  log: {engine.log(_task(planned))}", highlight=False, soft_wrap=True)
+        log = engine.log(_task(planned))
+        why = f"[red]{planned.run.state}[/] {escape(planned.label)}: {escape(reason(planned, engine))}"
+        console.print(why, highlight=False, soft_wrap=True)
+        if log.is_file():
+            console.print(f"  log: {escape(str(log))}", highlight=False, soft_wrap=True)
+
+
+def reason(planned: Planned, engine: Engine) -> str:
+    """Why a job is not finished, in a sentence."""
+    status, code = planned.run.status, engine.exit_status(_task(planned))
+    if status.get("error"):
+        return str(status["error"])
+    if code is not None and code < 0:
+        hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-code).name}{hint}; the same line goes on"
+    if code is None:
+        return "its process was not started or was taken away; the same line goes on"
+    return f"its process ended with {code}; the log says more"

@@ -83,15 +83,61 @@ def test_killed_as_a_whole_it_resumes_and_ends_as_if_nothing_had_been(small: lis
 
 
 @pytest.mark.slow
-def test_two_sweeps_at_once_train_each_run_once(small: list[str], tmp_path: Path) -> None:
+def test_two_sweeps_at_once_train_each_run_once_a_failing_one_too(small: list[str], tmp_path: Path) -> None:
     words = [*small, counted(tmp_path), "trainer.max_epochs=10"]
-    study = str(write_study(tmp_path, words, rows={"merged": ["strategy=merged"]}, seeds=[0, 1, 2]))
+    rows = {"merged": ["strategy=merged"], "bad [/x]": ["strategy=merged", "evaluation.monitor=nonsense@3"]}
+    study = str(write_study(tmp_path, words, rows=rows, seeds=[0, 1]))
     both = [start("sweep", study, cwd=tmp_path) for _ in range(2)]
     for done in [finish(process) for process in both]:
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "3 of 3 runs finished" in done.stdout
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "2 of 4 runs finished" in done.stdout
+        assert done.stdout.count("failed bad [/x] seed") >= 2  # names with brackets come out whole
     folders = [line[0] for line in trainings(tmp_path)]
-    assert len(folders) == len(set(folders)) == 3
+    assert len(folders) == len(set(folders)) == 4
+
+
+@pytest.mark.slow
+def test_a_killed_worker_takes_no_other_job_along(small: list[str], tmp_path: Path) -> None:
+    study = str(write_study(tmp_path, [*small, "trainer.max_epochs=25"], rows={"merged": ["strategy=merged"]}))
+    sweep = start("sweep", study, "hydra/launcher=submitit_local", cwd=tmp_path)
+    deadline = time.time() + 120
+    while not list((tmp_path / "runs").glob("*/checkpoints/last.ckpt")):
+        assert time.time() < deadline and sweep.poll() is None
+        time.sleep(0.05)
+    worker = next(p for p in children(sweep.pid) if "submitit.core" in command(p))
+    for pid in [worker, *(p for p in children(worker) if "submitit.core" in command(p))]:
+        os.kill(pid, signal.SIGKILL)
+    done = finish(sweep)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the launcher gave up" in done.stdout and "2 of 2 runs finished" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_terminated_sweep_leaves_nothing_running(small: list[str], tmp_path: Path) -> None:
+    study = str(write_study(tmp_path, [*small, "trainer.max_epochs=500", "callbacks=none"]))
+    sweep = start("sweep", study, "-j", "2", "--rows", "merged", cwd=tmp_path)
+    deadline = time.time() + 120
+    while not (found := list((tmp_path / "runs").glob("*/checkpoints/last.ckpt"))):
+        assert time.time() < deadline and sweep.poll() is None
+        time.sleep(0.05)
+    sweep.terminate()
+    done = finish(sweep)
+    assert done.returncode == 130 and "the same line again resumes" in done.stderr
+    run = RunFolder(found[0].parents[1])
+    while run.locked:
+        assert time.time() < deadline
+        time.sleep(0.1)
+    assert run.state == "interrupted"
+
+
+def children(pid: int) -> list[int]:
+    found = [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return found + [below for child in found for below in children(child)]
+
+
+def command(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 LAUNCHERS = {
