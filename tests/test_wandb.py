@@ -62,7 +62,7 @@ def test_runs_in_a_row_are_named_grouped_and_separate(small: list[str], capsys: 
         (path,) = on_disk.offline_runs(one.path)  # no key: offline
         assert path.name == f"run-{one.id}.wandb" and path.parent.name.endswith(one.id)
         record = on_disk.one(path, "run")
-        assert (record.run_id, record.display_name) == (one.id, f"merged id b seed {seed}")
+        assert (record.run_id, record.display_name) == (one.id, f"mmd row: merged id b seed {seed}")
         assert (record.run_group, record.job_type, record.project) == ("table2", "mmd row", "crossrec")
         assert list(record.tags) == ["merged", "synthetic", "b", "mine"]
         config = on_disk.config(path)
@@ -87,10 +87,13 @@ def test_the_numbers_do_not_depend_on_the_logger(small: list[str], tmp_path: Pat
     assert with_it.id == without.id and metrics(with_it) == metrics(without)
 
 
-def test_names() -> None:
+def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run_name(composed(["strategy=mmd", "seed=3"])) == "mmd id b seed 3"
     words = ["strategy=mmd", "adaptation=[mmd,function]", "target=all", "adaptation.function.function=x.y"]
     assert run_name(composed(words)) == "mmd-mmd+function id all seed 0"
+    assert run_name(composed(["strategy=mmd", "logger=wandb"])) == "mmd id b seed 0"
+    monkeypatch.setenv("WANDB_JOB_TYPE", "mmd weight=0.1")
+    assert run_name(composed(["strategy=mmd", "logger=wandb"])) == "mmd weight=0.1: mmd id b seed 0"
 
 
 def test_a_failed_run_is_finished_as_failed(small: list[str]) -> None:

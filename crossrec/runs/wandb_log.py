@@ -92,11 +92,16 @@ def wandb_log(config: Mapping[str, Any], run: RunFolder, *, main: bool) -> Itera
 
 
 def run_name(config: Mapping[str, Any]) -> str:
-    """``<strategy>[-<adaptation>] <items> <target> seed <n>``; an adaptation named as its strategy is not repeated."""
+    """``[<job type>: ]<strategy>[-<adaptation>] <items> <target> seed <n>``.
+
+    The job type is the row's name in a study; an adaptation named as its strategy is not repeated.
+    """
     strategy, adaptation = target_name(config["strategy"]), "+".join(config["adaptation"])
     kind = strategy if adaptation in ("", strategy) else f"{strategy}-{adaptation}"
     target = config["target"] or "all"
-    return f"{kind} {item_encoder_name(config['item_encoder'])} {target} seed {config['seed']}"
+    row = (config["logger"] or {}).get("job_type")
+    own = f"{kind} {item_encoder_name(config['item_encoder'])} {target} seed {config['seed']}"
+    return f"{row}: {own}" if row else own
 
 
 def tags(config: Mapping[str, Any]) -> list[str]:

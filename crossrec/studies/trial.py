@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,13 +76,22 @@ class LocalProcesses:
         config_dirs: folders of configs of the study's own.
         logs: folder of what the trials print, a file a run.
         patience: seconds between an interrupt and the end of a trial that does not heed it.
+        variables: more variables of each trial's environment.
     """
 
-    def __init__(self, n_jobs: int, config_dirs: Sequence[Path], logs: Path, patience: float = 30.0) -> None:
+    def __init__(
+        self,
+        n_jobs: int,
+        config_dirs: Sequence[Path],
+        logs: Path,
+        patience: float = 30.0,
+        variables: Mapping[str, str] = {},
+    ) -> None:
         self.n_jobs = n_jobs
         self.config_dirs = config_dirs
         self.logs = logs
         self.patience = patience
+        self.variables = variables
 
     def run_batch(self, jobs: Iterable[TrialJob]) -> Generator[Outcome, None, None]:
         """Run jobs; see :class:`Launcher`."""
@@ -115,7 +124,7 @@ class LocalProcesses:
         made.pop(VARIABLE, None)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         made.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.n_jobs)))
-        made |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PYTHONSAFEPATH": "1"}
+        made |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PYTHONSAFEPATH": "1", **self.variables}
         if job.variable is not None:
             made[VARIABLE] = job.variable
         return made

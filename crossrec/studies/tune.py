@@ -120,8 +120,10 @@ class Tuner:
         self.n_jobs = n_jobs
         dirs = setting.study.config_dirs
         if hydra and launcher is None:
-            launcher = Batches(Engine(folder / "launches", hydra, config_dirs=dirs), n_jobs)
-        self.launcher = launcher or LocalProcesses(n_jobs, dirs, folder / "logs")
+            engine = Engine(folder / "launches", hydra, config_dirs=dirs, group=setting.study.name)
+            launcher = Batches(engine, n_jobs)
+        named = {"WANDB_RUN_GROUP": setting.study.name, "WANDB_JOB_TYPE": setting.row.name}
+        self.launcher = launcher or LocalProcesses(n_jobs, dirs, folder / "logs", variables=named)
 
     def run(self, n_trials: int, report: Callable[[Progress], None]) -> Tuned:
         """Run trials until there are ``n_trials``, those of earlier sessions included.

@@ -23,7 +23,7 @@ from crossrec.runs.store import RunFolder, write_json
 from crossrec.runs.trial_storage import open_storage, open_study
 from crossrec.studies.reader import read_study
 from crossrec.studies.setting import settings
-from crossrec.studies.trial import Outcome, TrialJob
+from crossrec.studies.trial import LocalProcesses, Outcome, TrialJob
 from crossrec.studies.tune import Progress, Tuned, Tuner
 
 SEARCH = {"optimizer.lr": {"log": ["1e-4", "1e-1"]}, "dim": {"choice": [4, 8]}}
@@ -271,3 +271,10 @@ def test_the_line_that_trains_the_best_is_quoted_for_the_shell(
     words = shlex.split(command._selection(tuned, tmp_path / "my out"))
     assert words[:2] == ["--config-dir", "my out"] and words[3] == "experiment=lab_mmd"
     assert words[2] == search_path_word([name])
+
+
+def test_trials_are_named_in_wandb_after_their_study_and_row(quick: None, path: Path, tmp_path: Path) -> None:
+    launcher = tuner(path).launcher
+    assert isinstance(launcher, LocalProcesses)
+    made = launcher.environment(TrialJob(0, (), RunFolder(tmp_path / "run")))
+    assert (made["WANDB_RUN_GROUP"], made["WANDB_JOB_TYPE"]) == ("lab", "mmd")
