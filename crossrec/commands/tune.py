@@ -8,6 +8,7 @@ import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,12 @@ def main(arguments: list[str]) -> None:
         "--trials", type=int, default=20, metavar="N", help="trials of each row and data set (default 20)"
     )
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="trials at once (default 1)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="threads of each trial (default: the cores shared out)"
+    )
+    parser.add_argument(
+        "--config-dir", type=Path, action="append", default=[], metavar="DIR", help="one more folder of configs"
+    )
     parser.add_argument("--no-pruning", action="store_true", help="run every trial to its end")
     parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: conf_tuned beside the study")
     options = parser.parse_intermixed_args(arguments)
@@ -54,18 +61,22 @@ def main(arguments: list[str]) -> None:
     from crossrec.studies.setting import settings
     from crossrec.studies.tune import Tuner
 
-    for name, value in (("--trials", options.trials), ("-j", options.jobs)):
-        if value < 1:
+    for name, value in (("--trials", options.trials), ("-j", options.jobs), ("--threads", options.threads)):
+        if value is not None and value < 1:
             raise CrossrecError(f"{name} is {value}; it must be at least 1")
+    for config_dir in options.config_dir:
+        if not config_dir.is_dir():
+            raise CrossrecError(f"--config-dir {config_dir} is not a folder")
     optuna_module()
     study = read_study(options.study)
+    study = replace(study, config_dirs=(*study.config_dirs, *(d.resolve() for d in options.config_dir)))
     words = [w for w in options.words if is_hydra(w)]
     rows, overrides = _split(study, [w for w in options.words if w not in words])
     folder = options.output or options.study.parent / "conf_tuned"
     console = Console()
     with _interruptible():
         for setting in settings(study, rows, overrides):
-            tuner = Tuner(setting, options.jobs, not options.no_pruning, hydra=tuple(words))
+            tuner = Tuner(setting, options.jobs, not options.no_pruning, hydra=tuple(words), threads=options.threads)
             head = f"[bold]{escape(setting.label)}[/]: {options.trials} trials by validation {tuner.monitor}"
             console.print(head, highlight=False, soft_wrap=True)
             tuned = tuner.run(options.trials, lambda progress: _line(console, progress))

@@ -72,11 +72,12 @@ class LocalProcesses:
     A crash, an exhausted memory or DDP in a trial does not reach the tuner. Closing the iterator interrupts what runs.
 
     Args:
-        n_jobs: trials at once; they share the cores (``OMP_NUM_THREADS``, unless it is set).
+        n_jobs: trials at once.
         config_dirs: folders of configs of the study's own.
         logs: folder of what the trials print, a file a run.
         patience: seconds between an interrupt and the end of a trial that does not heed it.
         variables: more variables of each trial's environment.
+        threads: of each trial; None for an equal share of the cores, or ``OMP_NUM_THREADS`` where it is set.
     """
 
     def __init__(
@@ -86,12 +87,14 @@ class LocalProcesses:
         logs: Path,
         patience: float = 30.0,
         variables: Mapping[str, str] = {},
+        threads: int | None = None,
     ) -> None:
         self.n_jobs = n_jobs
         self.config_dirs = config_dirs
         self.logs = logs
         self.patience = patience
         self.variables = variables
+        self.threads = threads
 
     def run_batch(self, jobs: Iterable[TrialJob]) -> Generator[Outcome, None, None]:
         """Run jobs; see :class:`Launcher`."""
@@ -124,6 +127,8 @@ class LocalProcesses:
         made.pop(VARIABLE, None)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         made.setdefault("OMP_NUM_THREADS", str(max(1, cores // self.n_jobs)))
+        if self.threads is not None:
+            made |= {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         made |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "PYTHONSAFEPATH": "1", **self.variables}
         if job.variable is not None:
             made[VARIABLE] = job.variable

@@ -97,6 +97,7 @@ class Tuner:
         pruning: end trials that are behind the median of the others at the same epoch.
         launcher: what runs the trials; None for processes of this machine, or what ``hydra`` says.
         hydra: words for Hydra, such as ``hydra/launcher=ray``: trials are launched by it, ``n_jobs`` a batch.
+        threads: of each trial; None for what the launcher gives.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Tuner:
         pruning: bool = True,
         launcher: Launcher | None = None,
         hydra: tuple[str, ...] = (),
+        threads: int | None = None,
     ) -> None:
         self.setting = setting
         self.pruning = pruning
@@ -120,10 +122,10 @@ class Tuner:
         self.n_jobs = n_jobs
         dirs = setting.study.config_dirs
         if hydra and launcher is None:
-            engine = Engine(folder / "launches", hydra, config_dirs=dirs, group=setting.study.name)
+            engine = Engine(folder / "launches", hydra, threads, config_dirs=dirs, group=setting.study.name)
             launcher = Batches(engine, n_jobs)
         named = {"WANDB_RUN_GROUP": setting.study.name, "WANDB_JOB_TYPE": setting.row.name}
-        self.launcher = launcher or LocalProcesses(n_jobs, dirs, folder / "logs", variables=named)
+        self.launcher = launcher or LocalProcesses(n_jobs, dirs, folder / "logs", variables=named, threads=threads)
 
     def run(self, n_trials: int, report: Callable[[Progress], None]) -> Tuned:
         """Run trials until there are ``n_trials``, those of earlier sessions included.

@@ -218,11 +218,8 @@ def test_pruning_can_be_switched_off(quick: None, path: Path) -> None:
 def test_the_command_tunes_and_what_it_writes_returns_the_best_run(
     tmp_path: Path, small: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = [w for w in small if not w.startswith("paths.")] + [
-        "trainer.max_epochs=1",
-        "experiment=movielens",
-        "data=synthetic",
-    ]
+    words = [w for w in small if not w.startswith("paths.")]
+    words += ["trainer.max_epochs=1", "experiment=movielens", "data=synthetic"]
     words += ["split=leave_one_out", "strategy=mmd", "adaptation=[mmd]"]
     path = study_file(tmp_path, words, {"optimizer.lr": {"log": ["1e-3", "1e-1"]}})
     places = [w for w in small if w.startswith("paths.")]
@@ -241,10 +238,10 @@ def test_the_command_tunes_and_what_it_writes_returns_the_best_run(
     assert RunFolder(tmp_path / "runs" / best[2]).finished
 
 
-@pytest.mark.parametrize(("option", "value"), [("--trials", "0"), ("-j", "-1")])
+@pytest.mark.parametrize(("option", "value"), [("--trials", "0"), ("-j", "-1"), ("--threads", "0")])
 def test_counts_are_checked(path: Path, option: str, value: str) -> None:
     with pytest.raises(CrossrecError, match=f"{option} is {value}; it must be at least 1"):
-        command.main([str(path), f"{option}={value}" if option == "--trials" else f"{option}{value}"])
+        command.main([str(path), f"{option}={value}" if option.startswith("--") else f"{option}{value}"])
 
 
 def test_without_optuna_the_extra_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,8 +270,28 @@ def test_the_line_that_trains_the_best_is_quoted_for_the_shell(
     assert words[2] == search_path_word([name])
 
 
-def test_trials_are_named_in_wandb_after_their_study_and_row(quick: None, path: Path, tmp_path: Path) -> None:
-    launcher = tuner(path).launcher
+def test_a_trials_process_knows_its_folders_threads_study_and_row(
+    quick: None, tmp_path: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("own", "more"):
+        (tmp_path / name / "experiment").mkdir(parents=True)
+        (tmp_path / name / "experiment" / f"{name}.yaml").write_text("# @package _global_\ndim: 5\n")
+    path = study_file(tmp_path, [*small, "experiment=more"], {"optimizer.lr": {"log": [1e-4, 0.1]}}, config_dir="own")
+    made: list[Tuner] = []
+
+    def stop(tuner: Tuner, *_: object) -> None:
+        made.append(tuner)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Tuner, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        command.main([str(path), "--config-dir", str(tmp_path / "more"), "--threads", "3"])
+    launcher = made[0].launcher
     assert isinstance(launcher, LocalProcesses)
-    made = launcher.environment(TrialJob(0, (), RunFolder(tmp_path / "run")))
-    assert (made["WANDB_RUN_GROUP"], made["WANDB_JOB_TYPE"]) == ("lab", "mmd")
+    job = TrialJob(0, (), RunFolder(tmp_path / "run"))
+    assert search_path_word([tmp_path / "own", tmp_path / "more"]) in launcher.command(job)
+    told = launcher.environment(job)
+    assert told["OMP_NUM_THREADS"] == told["MKL_NUM_THREADS"] == "3"
+    assert (told["WANDB_RUN_GROUP"], told["WANDB_JOB_TYPE"]) == ("lab", "mmd")
+    with pytest.raises(CrossrecError, match="--config-dir nowhere is not a folder"):
+        command.main([str(path), "--config-dir", "nowhere"])
