@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crossrec.config import search_path_word
 
@@ -57,6 +54,7 @@ def main(arguments: list[str]) -> None:
     from crossrec.commands.sweep import is_hydra
     from crossrec.errors import CrossrecError
     from crossrec.runs.trial_storage import optuna_module
+    from crossrec.studies.interrupts import interruptible
     from crossrec.studies.reader import read_study
     from crossrec.studies.setting import settings
     from crossrec.studies.tune import Tuner
@@ -74,7 +72,7 @@ def main(arguments: list[str]) -> None:
     rows, overrides = _split(study, [w for w in options.words if w not in words])
     folder = options.output or options.study.parent / "conf_tuned"
     console = Console()
-    with _interruptible():
+    with interruptible():
         for setting in settings(study, rows, overrides):
             tuner = Tuner(setting, options.jobs, not options.no_pruning, hydra=tuple(words), threads=options.threads)
             head = f"[bold]{escape(setting.label)}[/]: {options.trials} trials by validation {tuner.monitor}"
@@ -116,21 +114,6 @@ def _split(study: Study, words: list[str]) -> tuple[list[str], list[str]]:
     names = [row.name for row in study.rows]
     rows = [w for w in words if w in names or ("=" not in w and not w.startswith("~"))]
     return rows, [w for w in words if w not in rows]
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let a terminating signal end the search as Ctrl-C does: what runs is interrupted and can be resumed."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _line(console: Console, progress: Progress) -> None:
