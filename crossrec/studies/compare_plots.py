@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
+from crossrec.studies.canvas import save
 
 if TYPE_CHECKING:
     import polars as pl
@@ -114,13 +114,7 @@ def plot_learning_curves(runs: Mapping[str, RunFolder], names: Mapping[str, str]
     figure.legend(
         loc="outside lower center", ncols=1 if len(curves) < 5 else 2, frameon=False, fontsize=9, handlelength=3.5
     )
-    return [_save(figure, folder / f"learning_curves.{kind}") for kind in ("png", "pdf")]
-
-
-def _save(figure: Any, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    undated = {"CreationDate": None} if path.suffix == ".pdf" else None  # the same runs give the same bytes
-    figure.savefig(temporary, format=path.suffix[1:], dpi=150, metadata=undated)
-    os.replace(temporary, path)
-    return path
+    files = [folder / f"learning_curves.{kind}" for kind in ("png", "pdf")]
+    for path in files:
+        save(figure, path)
+    return files
