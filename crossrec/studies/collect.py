@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.significance import holm
+from crossrec.evaluation.summary import COUNT
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import domain_rows
 from crossrec.studies.jobs import Planned
@@ -25,6 +26,7 @@ MACRO = "macro"
 class _Result(NamedTuple):
     run: Path
     metrics: Mapping[str, float]
+    domains: tuple[str, ...]
 
 
 Results = Mapping[tuple[str, str, str], Mapping[int, _Result]]
@@ -40,19 +42,21 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
         significance: compare every row with the baseline row, user by user.
 
     Raises:
-        CrossrecError: nothing has finished, a metric or a domain is in no run, or two runs of one row and seed
-            evaluate one domain.
+        CrossrecError: nothing has finished, a metric is not in a run, no corpus has a domain, or two runs of one row
+            and seed evaluate one domain.
     """
     results = _results(study, jobs)
-    columns = _columns(study, results)
+    columns = _columns(study, jobs, results)
+    means = _same_means(results)
     names = [row.name for row in study.rows]
     cells = {(row, c): _cell(study, results, row, c) for row in names for c in columns}
+    notes = _not_evaluated(study, jobs, cells, means)
     for column in columns:
         _rank(cells, names, column)
     if study.baseline is not None:
-        _compare(study, results, cells, columns, significance)
+        notes += _compare(study, results, cells, significance)
     revisions = {_revision(v.run) for cell in cells.values() for v in cell.values}
-    notes = [] if len(revisions) < 2 else [f"The runs are of {len(revisions)} revisions of the code."]
+    notes += [] if len(revisions) < 2 else [f"The runs are of {len(revisions)} revisions of the code."]
     if any(r and r.endswith("+dirty") for r in revisions):
         notes.append("Some runs are of code with uncommitted changes.")
     return Table(
@@ -70,7 +74,7 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
     )
 
 
-def _results(study: Study, jobs: Sequence[Planned]) -> Results:
+def _results(study: Study, jobs: Sequence[Planned]) -> dict[tuple[str, str, str], dict[int, _Result]]:
     found: dict[tuple[str, str, str], dict[int, _Result]] = defaultdict(dict)
     for planned in jobs:
         if not planned.run.finished:
@@ -78,6 +82,7 @@ def _results(study: Study, jobs: Sequence[Planned]) -> Results:
         job = planned.job
         rows = domain_rows(planned.run.metrics["test"])
         parts = len(study.row(job.row).runs)
+        own = tuple(sorted(domain for domain in rows if domain != MACRO and rows[domain].get(COUNT, 1.0) > 0))
         for domain, metrics in rows.items():
             if domain == MACRO and parts > 1:
                 continue  # the mean over the domains of one part is not the row's
@@ -87,28 +92,68 @@ def _results(study: Study, jobs: Sequence[Planned]) -> Results:
                     f"{study.path}, row {job.row!r}: two of its runs evaluate the domain {domain}; "
                     "give each a target of its own"
                 )
-            seeds[job.seed] = _Result(planned.run.path, metrics)
+            seeds[job.seed] = _Result(planned.run.path, metrics, own)
     if not found:
         raise CrossrecError(f"no run of {study.path} is finished: crossrec sweep {study.path}")
     return found
 
 
-def _columns(study: Study, results: Results) -> list[Column]:
+def _columns(study: Study, jobs: Sequence[Planned], results: Results) -> list[Column]:
     columns: list[Column] = []
+    every = {MACRO}
     for data in study.data:
-        there = list(dict.fromkeys(domain for _, d, domain in results if d == data))
-        if not there:
-            continue
-        shown = [d for d in there if d != MACRO]
+        planned = [p for p in jobs if p.job.data == data]
+        there = list(dict.fromkeys(domain for _, d, domain in results if d == data and domain != MACRO))
+        possible = dict.fromkeys([*there, *(domain for p in planned for domain in p.domains)])
+        every |= possible.keys()
         if study.domains is not None:
-            shown = [d for d in study.domains if d in there]
+            shown = [d for d in study.domains if d in possible or d == MACRO]
+        else:
+            aimed = {d for p in planned for d in ([p.target] if p.target else p.domains)}
+            shown = there or [d for d in possible if d in aimed]
         columns += [Column(data, domain, metric) for domain in shown for metric in study.metrics]
-    known = {c.domain for c in columns}
     for domain in study.domains or ():
-        if domain not in known:
-            every = sorted({d for _, _, d in results})
-            raise CrossrecError(f"{study.path}: no run evaluates a domain {domain!r}{nearest(domain, every)}")
+        if domain not in every:
+            raise CrossrecError(f"{study.path}: no run evaluates a domain {domain!r}{nearest(domain, sorted(every))}")
     return columns
+
+
+def _same_means(results: dict[tuple[str, str, str], dict[int, _Result]]) -> dict[str, tuple[str, ...]]:
+    """Leave out macro values that are means over other domains than most; the domains of each data set's means."""
+    widest: dict[str, tuple[str, ...]] = {}
+    for (_, data, domain), seeds in results.items():
+        if domain == MACRO:
+            widest[data] = max([widest.get(data, ()), *(r.domains for r in seeds.values())], key=len)
+    for (_, data, domain), seeds in results.items():
+        if domain == MACRO:
+            for seed in [s for s, r in seeds.items() if r.domains != widest[data]]:
+                del seeds[seed]
+    return widest
+
+
+def _not_evaluated(
+    study: Study,
+    jobs: Sequence[Planned],
+    cells: dict[tuple[str, Column], Cell],
+    means: Mapping[str, tuple[str, ...]],
+) -> list[str]:
+    """Tell the cells that stay empty from those whose runs are missing; what to say of them."""
+    finished: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for planned in jobs:
+        if planned.run.finished:
+            finished[planned.job.row, planned.job.data].add(planned.job.part)
+    said: dict[str, None] = {}
+    for (row, column), cell in cells.items():
+        if cell.values or len(finished[row, column.data]) < len(study.row(row).runs):
+            continue
+        cells[row, column] = replace(cell, status="run")
+        of = f" of {column.data}" if len(study.data) > 1 else ""
+        if column.domain == MACRO:
+            over = ", ".join(means.get(column.data, ()))
+            said[f"{row} has no run with the mean over the domains{f' {over}' if over else ''}{of}."] = None
+        else:
+            said[f"{row} does not evaluate {column.domain}{of}."] = None
+    return list(said)
 
 
 def _cell(study: Study, results: Results, row: str, column: Column) -> Cell:
@@ -155,15 +200,13 @@ def _rank(cells: dict[tuple[str, Column], Cell], rows: Sequence[str], column: Co
             cells[row, column] = replace(cells[row, column], place=levels.index(sign * mean) + 1)
 
 
-def _compare(
-    study: Study,
-    results: Results,
-    cells: dict[tuple[str, Column], Cell],
-    columns: Sequence[Column],
-    significance: bool,
-) -> None:
+def _compare(study: Study, results: Results, cells: dict[tuple[str, Column], Cell], significance: bool) -> list[str]:
+    """Compare every row with the baseline; what to say of comparisons that cannot be made."""
     baseline = str(study.baseline)
     compared: list[tuple[str, Column]] = []
+    of_lists: dict[str, None] = {}
+    failed: dict[str, None] = {}
+    reason = ""
     for (row, column), cell in cells.items():
         base = cells[baseline, column]
         if row == baseline or cell.mean is None or base.mean is None:
@@ -171,21 +214,39 @@ def _compare(
         made = replace(cell, gain=(cell.mean - base.mean) / base.mean if base.mean else None)
         ours = {s: r.run for s, r in results[row, column.data, column.domain].items()}
         theirs = {s: r.run for s, r in results[baseline, column.data, column.domain].items()}
-        if significance and ours.keys() & theirs.keys() and _has_users(ours, theirs, column):
-            comparison = compare_cells(ours, theirs, column.domain, column.metric, baseline, study.test)
-            made = replace(made, comparison=comparison)
-            compared.append((row, column))
+        if significance and ours.keys() & theirs.keys():
+            try:
+                if _has_users(results, (row, baseline), column):
+                    comparison = compare_cells(ours, theirs, column.domain, column.metric, baseline, study.test)
+                    made = replace(made, comparison=comparison)
+                    compared.append((row, column))
+                else:
+                    of_lists[column.metric] = None
+            except CrossrecError as error:
+                made = replace(made, gain=None)
+                failed[" ".join(filter(None, (row, column.data, column.domain)))] = None
+                reason = reason or _without_folders(str(error), [*ours.values(), *theirs.values()])
         cells[row, column] = made
     adjusted = holm([cells[key].comparison.p_users for key in compared])  # type: ignore[union-attr]
     for key, p in zip(compared, adjusted):
         cells[key] = replace(cells[key], comparison=replace(cells[key].comparison, p_adjusted=p))  # type: ignore[type-var]
+    notes = [f"Not tested over users, being of all lists together: {', '.join(of_lists)}."] if of_lists else []
+    return notes + ([f"Not compared with {baseline}: {'; '.join(failed)} ({reason})."] if failed else [])
 
 
-def _has_users(ours: Mapping[int, Path], theirs: Mapping[int, Path], column: Column) -> bool:
+def _has_users(results: Results, rows: Sequence[str], column: Column) -> bool:
     return all(
-        column.domain == MACRO or column.metric in per_user_metrics(run, column.domain)
-        for run in (*ours.values(), *theirs.values())
+        column.metric in per_user_metrics(result.run, domain)
+        for row in rows
+        for result in results[row, column.data, column.domain].values()
+        for domain in (result.domains if column.domain == MACRO else (column.domain,))
     )
+
+
+def _without_folders(text: str, runs: Sequence[Path]) -> str:
+    for run in runs:
+        text = text.replace(f"{run.parent}/", "")
+    return text
 
 
 def _revision(run: str) -> str | None:

@@ -19,10 +19,14 @@ class Planned:
     Attributes:
         job: row, data set, seed and overrides.
         run: where it lies, or will.
+        domains: names of all domains of its corpus; empty where the run was found and not planned.
+        target: name of its target domain; None where every domain is one.
     """
 
     job: Job
     run: RunFolder
+    domains: tuple[str, ...] = ()
+    target: str | None = None
 
     @property
     def label(self) -> str:
@@ -46,6 +50,7 @@ def plan(study: Study, overrides: Sequence[str] = (), config_dirs: Sequence[Path
     from crossrec.data.schema import Corpus
     from crossrec.runs.corpus import prepare_corpus
     from crossrec.runs.identity import run_id
+    from crossrec.studies.checks import check_metrics
 
     corpora: dict[str, Corpus] = {}
     made = []
@@ -55,10 +60,14 @@ def plan(study: Study, overrides: Sequence[str] = (), config_dirs: Sequence[Path
             content = json.dumps([config["data"], config["paths"]["prepared"]], sort_keys=True, default=str)
             if content not in corpora:
                 corpora[content] = prepare_corpus(config)
+            check_metrics(study, config)
             name = run_id(config, corpora[content].fingerprint)
         except CrossrecError as error:
             raise CrossrecError(f"{study.path}, row {job.row!r}: {error}") from error
-        made.append(Planned(job, RunFolder((Path(config["paths"]["runs"]) / name).resolve())))
+        run = RunFolder((Path(config["paths"]["runs"]) / name).resolve())
+        domains = tuple(domain.name for domain in corpora[content].domains)
+        target = None if config["target"] in (None, "all") else str(config["target"])
+        made.append(Planned(job, run, domains, target))
     return made
 
 
