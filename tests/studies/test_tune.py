@@ -1,11 +1,7 @@
 import hashlib
 import json
-import os
 import re
-import shlex
-import signal
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +11,6 @@ import yaml
 
 from crossrec.commands import tune as command
 from crossrec.commands.train import composed
-from crossrec.config import search_path_word
 from crossrec.errors import CrossrecError
 from crossrec.runs.corpus import prepare_corpus
 from crossrec.runs.identity import run_id
@@ -23,7 +18,7 @@ from crossrec.runs.store import RunFolder, write_json
 from crossrec.runs.trial_storage import open_storage, open_study
 from crossrec.studies.reader import read_study
 from crossrec.studies.setting import settings
-from crossrec.studies.trial import LocalProcesses, Outcome, TrialJob
+from crossrec.studies.trial import Outcome, TrialJob
 from crossrec.studies.tune import Progress, Tuned, Tuner
 
 SEARCH = {"optimizer.lr": {"log": ["1e-4", "1e-1"]}, "dim": {"choice": [4, 8]}}
@@ -248,50 +243,3 @@ def test_without_optuna_the_extra_is_named(path: Path, monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(CrossrecError, match=r"pip install 'crossrec\[tune\]'"):
         command.main([str(path)])
-
-
-def test_a_terminating_signal_is_an_interrupt() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), command._interruptible():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_the_line_that_trains_the_best_is_quoted_for_the_shell(
-    quick: None, tmp_path: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    name = "it's a=b,c[d]"
-    (tmp_path / name).mkdir()
-    tuned = searched(study_file(tmp_path, small, config_dir=name), Pretend(lr), 1)
-    words = shlex.split(command._selection(tuned, tmp_path / "my out"))
-    assert words[:2] == ["--config-dir", "my out"] and words[3] == "experiment=lab_mmd"
-    assert words[2] == search_path_word([name])
-
-
-def test_a_trials_process_knows_its_folders_threads_study_and_row(
-    quick: None, tmp_path: Path, small: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("own", "more"):
-        (tmp_path / name / "experiment").mkdir(parents=True)
-        (tmp_path / name / "experiment" / f"{name}.yaml").write_text("# @package _global_\ndim: 5\n")
-    path = study_file(tmp_path, [*small, "experiment=more"], {"optimizer.lr": {"log": [1e-4, 0.1]}}, config_dir="own")
-    made: list[Tuner] = []
-
-    def stop(tuner: Tuner, *_: object) -> None:
-        made.append(tuner)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Tuner, "run", stop)
-    with pytest.raises(KeyboardInterrupt):
-        command.main([str(path), "--config-dir", str(tmp_path / "more"), "--threads", "3"])
-    launcher = made[0].launcher
-    assert isinstance(launcher, LocalProcesses)
-    job = TrialJob(0, (), RunFolder(tmp_path / "run"))
-    assert search_path_word([tmp_path / "own", tmp_path / "more"]) in launcher.command(job)
-    told = launcher.environment(job)
-    assert told["OMP_NUM_THREADS"] == told["MKL_NUM_THREADS"] == "3"
-    assert (told["WANDB_RUN_GROUP"], told["WANDB_JOB_TYPE"]) == ("lab", "mmd")
-    with pytest.raises(CrossrecError, match="--config-dir nowhere is not a folder"):
-        command.main([str(path), "--config-dir", "nowhere"])
