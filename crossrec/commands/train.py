@@ -117,14 +117,16 @@ def _overrides() -> list[str]:
 
 
 def _note(run: Path) -> None:
-    """In a grid's folder of jobs, say which run a job is: `crossrec table` reads it."""
+    """In a grid's folder of jobs, say which run a job is and by which words: `crossrec table` reads it."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     from crossrec.runs.store import write_json
 
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        write_json(Path(HydraConfig.get().runtime.output_dir) / "run.json", {"run": str(run)})
+        write_json(
+            Path(HydraConfig.get().runtime.output_dir) / "run.json", {"run": str(run), "overrides": _overrides()}
+        )
 
 
 def composed(overrides: list[str], folders: list[Path] | None = None) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -26,11 +26,11 @@ PACKAGES = (
 def write_json(path: Path, value: Any) -> None:
     """Write JSON to a temporary name in the same folder and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with open(temporary, "x") as file:
         json.dump(value, file, indent=2, sort_keys=True)
         file.write("\n")
-    os.replace(name, path)
+    os.replace(temporary, path)
 
 
 TAKEN = 75

@@ -28,10 +28,11 @@ def grid(
     Raises:
         CrossrecError: there is no run, or two runs have the same words and seed.
     """
-    runs = _runs(folder)
+    found = _runs(folder)
+    runs = [run for run, _ in found]
     if not runs:
         raise CrossrecError(f"no runs in {folder}; `crossrec train -m ...` makes a grid of them")
-    words = {run.id: _words(run) for run in runs}
+    words = {run.id: _words(overrides) for run, overrides in found}
     common = set.intersection(*(set(w) for w in words.values()))
     names = {run.id: " ".join(w for w in words[run.id] if w not in common) or "run" for run in runs}
     seeds = {run.id: int(run.config["seed"]) for run in runs}
@@ -48,7 +49,7 @@ def grid(
     study = Study(
         path=folder,
         name=folder.resolve().name,
-        title=f"runs of {folder}",
+        title=f"runs of {folder.resolve().name}",
         base=tuple(sorted(common)),
         data={"": ()},
         rows=rows,
@@ -61,16 +62,18 @@ def grid(
     return study, list(jobs.values())
 
 
-def _runs(folder: Path) -> list[RunFolder]:
+def _runs(folder: Path) -> list[tuple[RunFolder, list[str]]]:
+    """Runs with the words that made them: those of the grid's own job, whoever trained the run first."""
     if not folder.is_dir():
         raise CrossrecError(f"no study file and no folder {folder}")
     noted = sorted(folder.glob("*/run.json"), key=lambda p: (len(p.parent.name), p.parent.name))
     if noted:
-        found = {str(json.loads(p.read_text())["run"]): None for p in noted}
-        return [RunFolder.existing(Path(p)) for p in found]
-    return find_runs(folder)
+        notes = [json.loads(path.read_text()) for path in noted]
+        found = {str(note["run"]): note["overrides"] for note in reversed(notes)}
+        return [(RunFolder.existing(Path(path)), words) for path, words in reversed(found.items())]
+    return [(run, run.overrides) for run in find_runs(folder)]
 
 
-def _words(run: RunFolder) -> list[str]:
+def _words(overrides: Sequence[str]) -> list[str]:
     apart = ("seed=", "paths.", "trainer.enable_progress_bar", "logger")
-    return [w for w in run.overrides if not w.lstrip("+").startswith(apart)]
+    return [w for w in overrides if not w.lstrip("+").startswith(apart)]

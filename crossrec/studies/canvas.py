@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import textwrap
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,12 +67,11 @@ def save(figure: Figure, path: Path) -> None:
     import matplotlib
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
-    os.close(handle)
+    name = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
         with matplotlib.rc_context({"pdf.fonttype": 42, "hatch.linewidth": 0.5}):
             figure.savefig(name, dpi=DPI, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
         os.replace(name, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        name.unlink(missing_ok=True)
         raise

@@ -150,3 +150,12 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_metrics_of_the_uninterrupted_
         states = [torch.load(getattr(r, name), weights_only=True)["state_dict"] for r in (whole, resumed)]
         assert states[0].keys() == states[1].keys()
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_the_record_can_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    from crossrec.runs.store import write_json
+
+    write_json(tmp_path / "a.json", {"x": 1})
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b").stat().st_mode
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

@@ -141,6 +141,7 @@ def test_a_folder_of_runs_is_a_table_too(small: list[str], tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_table_of_a_grid_and_its_files(small: list[str], tmp_path: Path) -> None:
+    run([*small, "strategy=popularity", "seed=0", "evaluation.query_batch_size=7"])  # the grid finds it finished
     made = crossrec("train", "-m", *small, "strategy=popularity,text_cosine", "seed=0,1", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     run([*small, "strategy=popularity", "seed=9"])  # not of the grid
@@ -148,10 +149,10 @@ def test_the_table_of_a_grid_and_its_files(small: list[str], tmp_path: Path) -> 
     shown = crossrec("table", str(folder), "--metrics", "hit@5", "-o", str(tmp_path / "out"), cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "strategy=text_cosine" in shown.stdout and "hit@5" in shown.stdout and "ndcg" not in shown.stdout
-    assert "2 seeds" in shown.stdout
+    assert "2 seeds" in shown.stdout and "query_batch_size" not in shown.stdout
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert names == {"table.md", "table.tex", "table.csv", "table.html", "bars.png", "bars.pdf"}
     for name in ("table.md", "table.tex", "table.csv", "table.html"):
-        assert str(tmp_path) not in (tmp_path / "out" / name).read_text().replace(f"runs of {folder}", "")
+        assert str(tmp_path) not in (tmp_path / "out" / name).read_text()
     wrong = crossrec("table", str(folder), "dim=3", cwd=tmp_path)
     assert wrong.returncode == 1 and "are for study files" in wrong.stderr
