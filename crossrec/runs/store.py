@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from crossrec.errors import CrossrecError
+from crossrec.runs.identity import run_id
 
 PACKAGES = (
     "crossrec", "torch", "pytorch-lightning", "hydra-core", "transformers", "torchmetrics", "polars", "numpy", "wandb",
@@ -56,6 +57,16 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], fingerprint: str) -> RunFolder:
+        """Folder of the run that a resolved config makes.
+
+        Args:
+            config: the resolved config as plain values.
+            fingerprint: content address of its corpus.
+        """
+        return cls((Path(config["paths"]["runs"]) / run_id(config, fingerprint)).resolve())
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import run_id
 from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_json
 from crossrec.runs.summary import print_run
 
@@ -28,7 +27,7 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> RunFolder:
     from crossrec.runs.pruning import Pruned
 
     corpus = prepare_corpus(config)
-    run = RunFolder((Path(config["paths"]["runs"]) / run_id(config, corpus.fingerprint)).resolve())
+    run = RunFolder.of(config, corpus.fingerprint)
     if run.finished:
         if is_main_process(config):
             print_run(run)

@@ -6,10 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
 from crossrec.studies.study import Job, Study
+
+if TYPE_CHECKING:
+    from crossrec.data.schema import Corpus
 
 
 @dataclass(frozen=True)
@@ -46,29 +50,56 @@ def plan(study: Study, overrides: Sequence[str] = (), config_dirs: Sequence[Path
     Raises:
         CrossrecError: a job does not compose; the message names the row.
     """
-    from crossrec.config import compose, plain
-    from crossrec.data.schema import Corpus
-    from crossrec.runs.corpus import prepare_corpus
-    from crossrec.runs.identity import run_id
     from crossrec.studies.checks import check_metrics
 
-    corpora: dict[str, Corpus] = {}
+    resolve = Resolver([*study.config_dirs, *config_dirs])
     made = []
     for job in study.jobs(overrides):
         try:
-            config = plain(compose(job.overrides, config_dirs=[*study.config_dirs, *config_dirs]))
-            content = json.dumps([config["data"], config["paths"]["prepared"]], sort_keys=True, default=str)
-            if content not in corpora:
-                corpora[content] = prepare_corpus(config)
+            config, corpus, run = resolve(job.overrides)
             check_metrics(study, config)
-            name = run_id(config, corpora[content].fingerprint)
         except CrossrecError as error:
             raise CrossrecError(f"{study.path}, row {job.row!r}: {error}") from error
-        run = RunFolder((Path(config["paths"]["runs"]) / name).resolve())
-        domains = tuple(domain.name for domain in corpora[content].domains)
+        domains = tuple(domain.name for domain in corpus.domains)
         target = None if config["target"] in (None, "all") else str(config["target"])
         made.append(Planned(job, run, domains, target))
     return made
+
+
+class Resolved(NamedTuple):
+    """What the words of a command line make: the config as plain values, its corpus, the run's folder."""
+
+    config: dict[str, Any]
+    corpus: Corpus
+    run: RunFolder
+
+
+class Resolver:
+    """Finds the run of a command line without training it; every corpus is prepared, or read, once.
+
+    Args:
+        config_dirs: more folders of configs.
+    """
+
+    def __init__(self, config_dirs: Sequence[Path] = ()) -> None:
+        self.config_dirs = config_dirs
+        self._corpora: dict[str, Corpus] = {}
+
+    def __call__(self, words: Sequence[str]) -> Resolved:
+        """Compose ``words``.
+
+        Raises:
+            CrossrecError: they do not compose, or the corpus cannot be prepared.
+        """
+        from crossrec.config import compose, plain
+        from crossrec.runs.corpus import prepare_corpus
+
+        config = plain(compose(words, config_dirs=self.config_dirs))
+        content = json.dumps([config["data"], config["paths"]["prepared"]], sort_keys=True, default=str)
+        if content not in self._corpora:
+            self._corpora[content] = prepare_corpus(config)
+        corpus = self._corpora[content]
+        return Resolved(config, corpus, RunFolder.of(config, corpus.fingerprint))
 
 
 def distinct(jobs: Iterable[Planned]) -> list[Planned]:

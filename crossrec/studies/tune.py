@@ -7,16 +7,16 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
 from crossrec.runs.trial_storage import TrialAddress, open_storage, open_study, optuna_module
 from crossrec.studies.engine import Engine
+from crossrec.studies.jobs import Resolver
 from crossrec.studies.setting import Setting, option_name
 from crossrec.studies.trial import Launcher, LocalProcesses, Outcome, TrialJob
 from crossrec.studies.trial_batches import Batches
@@ -111,8 +111,8 @@ class Tuner:
     ) -> None:
         self.setting = setting
         self.pruning = pruning
-        self._fingerprints: dict[str, str] = {}
-        config, run = self._resolve([d.example(0) for d in setting.space])
+        self._resolve = Resolver(setting.study.config_dirs)
+        config, _, run = self._resolve(setting.words([d.example(0) for d in setting.space]))
         self.monitor = str(config["evaluation"]["monitor"])
         folder = run.path.parent / "tune"
         self.database = folder / f"{option_name(setting.study.name)}.db"
@@ -188,7 +188,8 @@ class Tuner:
     def _job(self, number: int, params: Mapping[str, Any]) -> TrialJob:
         values = self.setting.values(params)
         variable = TrialAddress(self.storage, self.name, number).dump() if self.pruning else None
-        return TrialJob(number, self.setting.words(values), self._resolve(values)[1], variable)
+        words = self.setting.words(values)
+        return TrialJob(number, words, self._resolve(words).run, variable)
 
     def _value(self, outcome: Outcome) -> tuple[float | None, Outcome]:
         if outcome.state != "finished":
@@ -210,21 +211,8 @@ class Tuner:
         trials.sort(key=lambda t: (list(states.values()).index(t.state), -(t.value or 0.0), t.number))
         if not trials or trials[0].value is None:
             raise CrossrecError(f"{self.setting.label}: no trial finished; the same line with more --trials goes on")
-        run = self._resolve(trials[0].values)[1]
+        run = self._resolve(self.setting.words(trials[0].values)).run
         return Tuned(self.setting, trials, self.monitor, run, _importances(study))
-
-    def _resolve(self, values: Sequence[str]) -> tuple[dict[str, Any], RunFolder]:
-        """Return the config and the run folder of a trial."""
-        from crossrec.config import compose, plain
-        from crossrec.runs.corpus import prepare_corpus
-        from crossrec.runs.identity import run_id
-
-        config = plain(compose(self.setting.words(values), config_dirs=self.setting.study.config_dirs))
-        key = json.dumps([config["data"], config["paths"]["prepared"]], sort_keys=True)
-        if key not in self._fingerprints:
-            self._fingerprints[key] = prepare_corpus(config).fingerprint
-        runs = Path(config["paths"]["runs"]).resolve()
-        return config, RunFolder(runs / run_id(config, self._fingerprints[key]))
 
     @contextmanager
     def _only(self) -> Iterator[None]:

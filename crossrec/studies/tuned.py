@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from crossrec.config import GROUPS, compose, plain, search_path
+from crossrec.config import GROUPS, search_path
 from crossrec.errors import CrossrecError
 from crossrec.runs.identity import MACHINE
+from crossrec.studies.jobs import Resolver
 
 PLACES = ("paths", "logger", "hydra", *(f"trainer.{key}" for key in sorted(MACHINE)))
 """Keys of a command line that say where and how to run, not what."""
@@ -101,17 +102,9 @@ def write_experiment(
         draft = Path(scratch) / "experiment" / target.name
         draft.parent.mkdir()
         draft.write_text(text)
-        config = plain(compose([f"experiment={name}"], config_dirs=[Path(scratch), *config_dirs]))
-        if (made := _run_id(config)) != run:
+        if (made := Resolver([Path(scratch), *config_dirs])([f"experiment={name}"]).run.id) != run:
             raise CrossrecError(
                 f"{target} would train run {made}, not {run}: its overrides do not fit into an experiment"
             )
         os.replace(draft, target)
     return target
-
-
-def _run_id(config: dict[str, Any]) -> str:
-    from crossrec.runs.corpus import prepare_corpus
-    from crossrec.runs.identity import run_id
-
-    return run_id(config, prepare_corpus(config).fingerprint)

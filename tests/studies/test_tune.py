@@ -2,7 +2,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from crossrec.runs.corpus import prepare_corpus
 from crossrec.runs.identity import run_id
 from crossrec.runs.store import RunFolder, write_json
 from crossrec.runs.trial_storage import open_storage, open_study
+from crossrec.studies.jobs import Resolved, Resolver
 from crossrec.studies.reader import read_study
 from crossrec.studies.setting import settings
 from crossrec.studies.trial import Outcome, TrialJob
@@ -77,14 +78,13 @@ def path(tmp_path: Path, small: list[str]) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Name runs by their overrides, composing nothing; that run ids are right is another test's."""
 
-    def resolve(made: Tuner, values: list[str]) -> tuple[dict[str, Any], RunFolder]:
-        words = made.setting.words(values)
+    def resolve(made: Resolver, words: Sequence[str]) -> Resolved:
         runs = Path(next(w for w in words if w.startswith("paths.runs=")).partition("=")[2])
         science = [w for w in words if not w.startswith("paths.")]
         name = hashlib.sha256(json.dumps(science).encode()).hexdigest()
-        return {"evaluation": {"monitor": "ndcg@10"}}, RunFolder(runs / name)
+        return Resolved({"evaluation": {"monitor": "ndcg@10"}}, None, RunFolder(runs / name))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Tuner, "_resolve", resolve)
+    monkeypatch.setattr(Resolver, "__call__", resolve)
 
 
 def test_the_best_trial_is_found_and_progress_told(quick: None, path: Path) -> None:
