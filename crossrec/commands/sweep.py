@@ -45,10 +45,10 @@ def main(arguments: list[str]) -> None:
     from rich.console import Console
 
     from crossrec.studies.engine import Engine
-    from crossrec.studies.interrupts import interruptible
     from crossrec.studies.jobs import distinct
     from crossrec.studies.progress import jobs_table
     from crossrec.studies.selection import select
+    from crossrec.studies.signals import interruptible
     from crossrec.studies.sweep import report, sweep
 
     console = Console() if sys.stdout.isatty() else Console(width=240)  # a pipe gets whole names

@@ -54,9 +54,9 @@ def main(arguments: list[str]) -> None:
     from crossrec.commands.sweep import is_hydra
     from crossrec.errors import CrossrecError
     from crossrec.runs.trial_storage import optuna_module
-    from crossrec.studies.interrupts import interruptible
     from crossrec.studies.reader import read_study
     from crossrec.studies.setting import settings
+    from crossrec.studies.signals import interruptible
     from crossrec.studies.tune import Tuner
 
     for name, value in (("--trials", options.trials), ("-j", options.jobs), ("--threads", options.threads)):

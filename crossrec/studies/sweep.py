@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from crossrec.runs.store import TAKEN
 from crossrec.studies.engine import Engine, Task
 from crossrec.studies.jobs import Planned, distinct
 from crossrec.studies.progress import Watch
+from crossrec.studies.signals import killed_by
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,8 +103,7 @@ def reason(planned: Planned, engine: Engine) -> str:
     if status.get("error"):
         return str(status["error"])
     if code is not None and code < 0:
-        hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-code).name}{hint}; the same line goes on"
+        return f"{killed_by(code)}; the same line goes on"
     if code is None:
         return "its process was not started or was taken away; the same line goes on"
     return f"its process ended with {code}; the log says more"

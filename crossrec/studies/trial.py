@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from crossrec.config import search_path_word
-from crossrec.runs.store import RunFolder
+from crossrec.runs.store import TAKEN, RunFolder
 from crossrec.runs.trial_storage import VARIABLE
+from crossrec.studies.signals import killed_by
 
 State = Literal["finished", "pruned", "failed"]
 
@@ -52,6 +53,28 @@ class Outcome:
     state: State
     error: str = ""
     seconds: float = 0.0
+
+
+def ended(job: TrialJob, code: int | None, begun: float, log: Path) -> Outcome:
+    """How a trial has ended whose process has.
+
+    Args:
+        job: the trial.
+        code: exit status of its process; None where that is not known.
+        begun: when it was started, in seconds since the epoch; what its run folder says of earlier times is old.
+        log: what it printed.
+    """
+    status, seconds = job.run.status, time.time() - begun
+    if job.run.finished:
+        return Outcome(job, "finished", seconds=seconds)
+    fresh = float(status.get("ended") or 0.0) >= begun
+    if fresh and status["state"] == "pruned":
+        return Outcome(job, "pruned", seconds=seconds)
+    if code is not None and code < 0:
+        error = killed_by(code)
+    else:
+        error = str(status["error"]) if fresh and status["state"] == "failed" else f"exited with {code}"
+    return Outcome(job, "failed", f"{error} (see {log})", seconds)
 
 
 class Launcher(Protocol):
@@ -166,25 +189,14 @@ class _Child:
             if run.locked:
                 return None
             if run.finished:
-                return self._outcome("finished")
+                return Outcome(self.job, "finished")
             self._start()
         if self.process is None or (code := self.process.poll()) is None:
             return None
-        if run.finished:
-            return self._outcome("finished")
-        if code == os.EX_TEMPFAIL:  # another process was quicker to take the run
+        if code == TAKEN and not run.finished:  # another process was quicker to take the run
             self.process = None
             return None
-        status = run.status
-        fresh = float(status.get("ended") or 0.0) >= self.started
-        if fresh and status["state"] == "pruned":
-            return self._outcome("pruned")
-        if code < 0:
-            hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
-            error = f"killed by {signal.Signals(-code).name}{hint}"
-        else:
-            error = str(status["error"]) if fresh and status["state"] == "failed" else f"exited with {code}"
-        return self._outcome("failed", f"{error} (see {self.log})")
+        return ended(self.job, code, self.started, self.log)
 
     @property
     def log(self) -> Path:
@@ -202,9 +214,6 @@ class _Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-
-    def _outcome(self, state: State, error: str = "") -> Outcome:
-        return Outcome(self.job, state, error, time.time() - self.started if self.process else 0.0)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -10,7 +10,7 @@ from itertools import islice
 from crossrec.runs.store import TAKEN
 from crossrec.runs.trial_storage import VARIABLE
 from crossrec.studies.engine import Engine, Task
-from crossrec.studies.trial import Outcome, TrialJob
+from crossrec.studies.trial import Outcome, TrialJob, ended
 
 WAIT = 2.0
 """Seconds between two looks at a run that another process holds."""
@@ -41,19 +41,7 @@ class Batches:
                 while any(job.run.locked for job in left):  # an equal trial, or one that a killed tuner left behind
                     time.sleep(WAIT)
             for job in batch:
-                yield self._outcome(job, begun)
-
-    def _outcome(self, job: TrialJob, begun: float) -> Outcome:
-        run, seconds = job.run, time.time() - begun
-        if run.finished:
-            return Outcome(job, "finished", seconds=seconds)
-        status = run.status
-        fresh = float(status.get("ended") or 0.0) >= begun
-        if fresh and status["state"] == "pruned":
-            return Outcome(job, "pruned", seconds=seconds)
-        code = self.engine.exit_status(_task(job))
-        error = str(status["error"]) if fresh and status["state"] == "failed" else f"exited with {code}"
-        return Outcome(job, "failed", f"{error} (see {self.engine.log(_task(job))})", seconds)
+                yield ended(job, self.engine.exit_status(_task(job)), begun, self.engine.log(_task(job)))
 
 
 def _task(job: TrialJob) -> Task:

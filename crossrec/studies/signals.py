@@ -1,4 +1,4 @@
-"""A terminating signal ends long work as Ctrl-C does."""
+"""Signals: one that terminates ends long work as Ctrl-C does; one that ended a process is told by its name."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def killed_by(code: int) -> str:
+    """What to say of a process that a signal ended.
+
+    Args:
+        code: its exit status, the signal's number below zero.
+    """
+    hint = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
+    return f"killed by {signal.Signals(-code).name}{hint}"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from crossrec.studies.interrupts import interruptible
+from crossrec.studies.signals import interruptible
 
 
 def test_a_terminating_signal_is_an_interrupt() -> None:
