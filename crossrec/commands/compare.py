@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -125,7 +124,7 @@ def markdown(made: RunComparison) -> str:
 
 def write(made: RunComparison, folder: Path) -> list[Path]:
     """Write ``compare.md``, ``compare.csv`` and, where a run has a log, the learning curves; the files' paths."""
-    from crossrec.runs.recommend import write_frame
+    from crossrec.runs.store import write_frame, write_text
     from crossrec.studies.compare import frame
     from crossrec.studies.compare_plots import plot_learning_curves
 
@@ -133,9 +132,7 @@ def write(made: RunComparison, folder: Path) -> list[Path]:
     names = {label: _short(made.words[label] or run.id, 60) for label, run in made.runs.items()}
     pictures = plot_learning_curves(made.runs, names, folder)
     text = markdown(made) + (f"\n![learning curves]({pictures[0].name})\n" if pictures else "")
-    temporary = folder / ".compare.md.tmp"
-    temporary.write_text(text)
-    os.replace(temporary, folder / "compare.md")
+    write_text(folder / "compare.md", text)
     if not pictures:
         print("no learning curves: no run was trained with logger=csv")
     return [folder / "compare.md", folder / "compare.csv", *pictures]

@@ -32,7 +32,8 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
 
     from crossrec.errors import CrossrecError
-    from crossrec.runs.recommend import recommend_history, recommend_users, write_frame
+    from crossrec.runs.recommend import recommend_history, recommend_users
+    from crossrec.runs.store import write_frame
 
     if options.k < 1:
         raise CrossrecError(f"-k is {options.k}; it must be at least 1")

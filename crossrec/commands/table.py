@@ -93,16 +93,13 @@ def _render(table: Table, name: str) -> str:
 
 def write(table: Table, folder: Path) -> list[Path]:
     """Write a table in every format, and its plots, to a folder; each file is renamed into its place."""
+    from crossrec.runs.store import write_text
     from crossrec.studies.plots import draw
 
-    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for name, ending in FORMATS.items():
-        path = folder / f"table.{ending}"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(_render(table, name))
-        os.replace(temporary, path)
-        files.append(path)
+        files.append(folder / f"table.{ending}")
+        write_text(files[-1], _render(table, name))
     return files + draw(table, folder, lambda text: print(text, file=sys.stderr))
 
 

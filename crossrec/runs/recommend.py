@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -176,16 +175,3 @@ def _frame(corpus: Corpus, domain: Domain, users: Tensor, top: Tensor, scores: T
     if "title" in corpus.items.columns:
         frame.insert_column(5, corpus.items["title"][items].alias("title"))
     return frame.filter(pl.Series(keep))
-
-
-def write_frame(frame: pl.DataFrame, path: Path) -> None:
-    """Write CSV, Parquet or JSON by the name's ending, to a temporary name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    if path.suffix == ".csv":
-        frame.write_csv(temporary)
-    elif path.suffix == ".parquet":
-        frame.write_parquet(temporary)
-    else:
-        frame.write_json(temporary)
-    os.replace(temporary, path)

@@ -14,23 +14,43 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.identity import run_id
+
+if TYPE_CHECKING:
+    import polars as pl
 
 PACKAGES = (
     "crossrec", "torch", "pytorch-lightning", "hydra-core", "transformers", "torchmetrics", "polars", "numpy", "wandb",
 )  # fmt: skip
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a temporary name in the same folder and rename it."""
+def write_text(path: Path, text: str) -> None:
+    """Write a text file to a temporary name in the same folder, which is made if need be, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     with open(temporary, "x") as file:
-        json.dump(value, file, indent=2, sort_keys=True)
-        file.write("\n")
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as :func:`write_text` does."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_frame(frame: pl.DataFrame, path: Path) -> None:
+    """Write CSV, Parquet or JSON by the name's ending, to a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    if path.suffix == ".csv":
+        frame.write_csv(temporary)
+    elif path.suffix == ".parquet":
+        frame.write_parquet(temporary)
+    else:
+        frame.write_json(temporary)
     os.replace(temporary, path)
 
 
@@ -168,10 +188,7 @@ class RunFolder:
         """Write what the run is before it starts."""
         from omegaconf import OmegaConf
 
-        self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / ".config.yaml"
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-        os.replace(temporary, self.config_path)
+        write_text(self.config_path, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
         write_json(self.path / "overrides.json", overrides)
         write_json(self.path / "corpus.json", corpus)
         write_json(self.path / "versions.json", versions())

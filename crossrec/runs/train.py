@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crossrec.errors import CrossrecError
-from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_json
+from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_frame, write_json
 from crossrec.runs.summary import print_run
 
 
@@ -131,11 +131,8 @@ def _write(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[in
 
     for index, table in tables.items():
         path = run.path / "per_user" / f"{data.corpus.domains[index].name}.parquet"
-        path.parent.mkdir(exist_ok=True)
         names = data.corpus.users["name"]
-        temporary = path.with_suffix(".tmp")
-        table.with_columns(names[table["user"]].alias("name")).write_parquet(temporary)
-        os.replace(temporary, path)
+        write_frame(table.with_columns(names[table["user"]].alias("name")), path)
     candidates = data.candidates("test")
     if candidates:
         save_candidates(run.path / "candidates.safetensors", candidates)
