@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from crossrec.data.schema import Domain
     from crossrec.strategies.base import Strategy
 
 
@@ -62,25 +64,17 @@ def score_shared(
         negatives: (n_domains, n) item ids of each domain.
         weight: (m,) or None.
     """
-    total, mass = users.sum() * 0.0, users.new_zeros(())
-    for d in model.domains:
-        rows = torch.nonzero(domains == d.index).squeeze(1)
-        if not len(rows):
-            continue
+
+    def loss(d: Domain, rows: Tensor, share: Tensor | None) -> Tensor:
         u = users[rows]
         ids = negatives[d.index]
         scores = u @ model.item_encoder(ids).T
         valid = ids.unsqueeze(0) != positives[rows].unsqueeze(1)
-        part = model.objective.sampled(
-            (u * items[rows]).sum(-1),
-            scores,
-            mask=valid,
-            catalogue_size=d.n_items,
-            weight=None if weight is None else weight[rows],
+        return model.objective.sampled(
+            (u * items[rows]).sum(-1), scores, mask=valid, catalogue_size=d.n_items, weight=share
         )
-        share = float(len(rows)) if weight is None else weight[rows].sum()
-        total, mass = total + part * share, mass + share
-    return total / mass.clamp_min(1e-12)
+
+    return _over_domains(model, users, domains, weight, loss)
 
 
 def score_catalogue(
@@ -95,13 +89,35 @@ def score_catalogue(
         domains: (m,) domain index.
         weight: (m,) or None.
     """
+
+    def loss(d: Domain, rows: Tensor, share: Tensor | None) -> Tensor:
+        return model.objective.catalogue(users[rows], model.catalogue(d.index), positives[rows] - d.start, weight=share)
+
+    return _over_domains(model, users, domains, weight, loss)
+
+
+def _over_domains(
+    model: Strategy,
+    users: Tensor,
+    domains: Tensor,
+    weight: Tensor | None,
+    loss: Callable[[Domain, Tensor, Tensor | None], Tensor],
+) -> Tensor:
+    """Mean over all rows of a loss that is computed a domain at a time.
+
+    Args:
+        model: knows the domains.
+        users: (m, f), to which the loss of no rows is tied.
+        domains: (m,) domain index.
+        weight: (m,) weight of each row in the mean; None is 1 each.
+        loss: domain, its rows (k,), their weights (k,) or None -> mean loss of these rows.
+    """
     total, mass = users.sum() * 0.0, users.new_zeros(())
     for d in model.domains:
         rows = torch.nonzero(domains == d.index).squeeze(1)
         if not len(rows):
             continue
         share = None if weight is None else weight[rows]
-        part = model.objective.catalogue(users[rows], model.catalogue(d.index), positives[rows] - d.start, weight=share)
         size = float(len(rows)) if share is None else share.sum()
-        total, mass = total + part * size, mass + size
+        total, mass = total + loss(d, rows, share) * size, mass + size
     return total / mass.clamp_min(1e-12)
