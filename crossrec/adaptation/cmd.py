@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.numerics import centred
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class CMD(PairwiseAdaptation):
         """CMD of a (n, f) and b (m, f)."""
         lower, upper = self.interval
         a, b = self._squashed(a), self._squashed(b)
-        centre = torch.cat([a, b]).detach().mean(0)  # no moment's difference feels a shift of both; rounding does
-        a, b = (a - centre) / (upper - lower), (b - centre) / (upper - lower)  # c_k(x / c) = c_k(x) / c^k
+        a, b = centred(a, b)
+        a, b = a / (upper - lower), b / (upper - lower)  # c_k(x / c) = c_k(x) / c^k
         mean_a, mean_b = a.mean(0), b.mean(0)
         total = _norm(mean_a - mean_b)
         a, b = a - mean_a, b - mean_b

@@ -9,13 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossrec.adaptation.base import PairedAdaptation, PairedOptions
+from crossrec.adaptation.numerics import unit_rows
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-SHORTEST = 1e-6
-"""Length, in units of the vectors, up to which a row has no direction."""
 
 
 class InfoNCE(PairedAdaptation):
@@ -80,10 +78,3 @@ class InfoNCE(PairedAdaptation):
         own = torch.arange(len(a), device=a.device)
         forth = F.cross_entropy(logits, own)
         return forth if self.direction == "one_way" else 0.5 * (forth + F.cross_entropy(logits.T, own))
-
-
-def unit_rows(x: Tensor) -> Tensor:
-    """Rows of ``x`` (n, f) at length 1; those of length ``SHORTEST`` or less become 0, without gradient."""
-    squares = x.square().sum(1, keepdim=True)
-    long = squares > SHORTEST**2
-    return torch.where(long, x * torch.where(long, squares, 1.0).rsqrt(), 0.0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.numerics import centred
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Coral(PairwiseAdaptation):
         CrossrecError: an option has none of its values.
 
     Example:
+        >>> import torch
         >>> a, b = torch.tensor([[0.0], [2.0]]), torch.tensor([[3.0], [7.0]])  # variances 2 and 8, means 1 and 5
         >>> Coral().distance(a, b).item(), Coral(mean=True).distance(a, b).item()  # (2 - 8)^2 / 4, + (1 - 5)^2
         (9.0, 25.0)
@@ -48,8 +49,7 @@ class Coral(PairwiseAdaptation):
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Distance of a (n, f) and b (m, f)."""
-        centre = torch.cat([a, b]).detach().mean(0)  # no value feels a shift of both; rounding does
-        a, b = a - centre, b - centre
+        a, b = centred(a, b)
         value = (covariance(a) - covariance(b)).div(2 * a.shape[1]).square().sum()
         return value + (a.mean(0) - b.mean(0)).square().mean() if self.mean else value
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.adaptation.base import PerDomainAdaptation, PerDomainOptions
-from crossrec.adaptation.contrastive import unit_rows
+from crossrec.adaptation.numerics import unit_rows
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.errors import CrossrecError
 

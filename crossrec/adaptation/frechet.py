@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.numerics import centred
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ class Frechet(PairwiseAdaptation):
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """Squared distance of a (n, f) and b (m, f)."""
-        centre = torch.cat([a, b]).detach().mean(0)  # no value feels a shift of both; rounding does
-        a, b = a - centre, b - centre
+        a, b = centred(a, b)
         value = squared_bures(_factor(a), _factor(b))
         return value + (a.mean(0) - b.mean(0)).square().sum() if self.mean else value
 

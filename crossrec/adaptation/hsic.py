@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor
 
 from crossrec.adaptation.base import PairedAdaptation, PairedOptions
-from crossrec.adaptation.mmd import median_square, squared_distances
+from crossrec.adaptation.numerics import median_square, squared_distances
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:

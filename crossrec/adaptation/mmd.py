@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.numerics import MEDIAN_ROWS, centred, median_square, squared_distances
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 Kernel = Literal["linear", "gaussian"]
 Estimator = Literal["biased", "unbiased", "linear"]
-MEDIAN_ROWS = 1024
-"""Rows of a pooled sample that its median distance is taken from; more are thinned evenly."""
 
 
 class MMD(PairwiseAdaptation):
@@ -101,8 +100,7 @@ class MMD(PairwiseAdaptation):
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """MMD^2 of a (n, f) and b (m, f)."""
-        centre = torch.cat([a, b]).detach().mean(0)  # no estimator feels a shift of both; rounding does
-        a, b = a - centre, b - centre
+        a, b = centred(a, b)
         if self.estimator == "linear":
             return self._linear_time(a, b)
         if self.kernel == "linear":
@@ -160,22 +158,6 @@ class _Mixture(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
         return gradients[0] * slope, None, None
-
-
-def squared_distances(x: Tensor) -> Tensor:
-    """Squared distances (n, n) between the rows of ``x`` (n, f), centred; exact zeros on the diagonal."""
-    norms = x.square().sum(1)
-    squares = (norms.unsqueeze(1) + norms.unsqueeze(0) - 2.0 * (x @ x.T)).clamp_min(0.0)
-    return squares.masked_fill(torch.eye(len(x), dtype=torch.bool, device=x.device), 0.0)
-
-
-def median_square(squares: Tensor) -> Tensor:
-    """Median of the off-diagonal entries of ``squares`` (n, n), at least 1% of their mean and positive."""
-    step = -(-len(squares) // MEDIAN_ROWS)
-    squares = squares[::step, ::step]
-    n = len(squares)
-    upper = squares[tuple(torch.triu_indices(n, n, 1, device=squares.device))]
-    return torch.maximum(upper.median(), 0.01 * upper.mean()).clamp_min(torch.finfo(squares.dtype).tiny ** 0.5)
 
 
 def _block_means(kernel: Tensor, n: int, *, unbiased: bool) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
-from crossrec.adaptation.mmd import median_square, squared_distances
+from crossrec.adaptation.numerics import centred, median_square, squared_distances
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ class Sinkhorn(PairwiseAdaptation):
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """S_eps or OT_eps of a (n, f) and b (m, f)."""
-        pooled = torch.cat([a, b])
-        pooled = pooled - pooled.detach().mean(0)  # the cost does not feel a shift of both; rounding does
-        cost, median = self._cost(pooled)
+        cost, median = self._cost(torch.cat(centred(a, b)))
         eps = self.epsilon * median if self.relative else cost.new_tensor(self.epsilon)
         n, largest = len(a), cost.amax()
         value = self._transport(cost[:n, n:], eps, largest)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.numerics import centred
 from crossrec.data.randomness import torch_generator
 from crossrec.errors import CrossrecError
 
@@ -75,9 +76,9 @@ class SlicedWasserstein(PairwiseAdaptation):
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:
         """SW_p or SW_p^p of a (n, f) and b (m, f)."""
-        centre = torch.cat([a, b]).detach().mean(0)  # the distance does not feel a shift of both; rounding does
+        a, b = centred(a, b)
         lines = self._lines(a)
-        power = wasserstein_1d((a - centre) @ lines, (b - centre) @ lines, self.p).mean()
+        power = wasserstein_1d(a @ lines, b @ lines, self.p).mean()
         return safe_sqrt(power) if self.root and self.p == 2 else power
 
     def _lines(self, like: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from crossrec.adaptation.base import DomainViews
-from crossrec.adaptation.mmd import MMD, median_square
+from crossrec.adaptation.mmd import MMD
+from crossrec.adaptation.numerics import median_square
 from crossrec.errors import CrossrecError
 
 ESTIMATORS = ["biased", "unbiased", "linear"]

@@ -7,10 +7,11 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.special import logsumexp, softmax
 
 from crossrec.adaptation.base import Adaptation, DomainViews, PairedAdaptation
-from crossrec.adaptation.contrastive import InfoNCE, unit_rows
+from crossrec.adaptation.contrastive import InfoNCE
 from crossrec.adaptation.decorrelation import BarlowTwins
 from crossrec.adaptation.hsic import HSIC
 from crossrec.adaptation.mapping import Mapping
+from crossrec.adaptation.numerics import unit_rows
 from crossrec.errors import CrossrecError
 
 F = 3
