@@ -42,11 +42,11 @@ def main(arguments: list[str]) -> None:
     )  # fmt: skip
     options = parser.parse_args(arguments)
 
+    from crossrec.studies.canvas import new_figure
     from crossrec.studies.compare import compare_runs
-    from crossrec.studies.compare_plots import need_matplotlib
 
     if options.output is not None:
-        need_matplotlib()
+        new_figure()  # a missing matplotlib is told before anything is computed
     made = compare_runs([found(word) for word in options.runs], options.metric)
     _print(grids(made), notes(made))
     if options.output is not None:

@@ -15,12 +15,10 @@ from crossrec.evaluation.summary import COUNT
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import domain_rows
 from crossrec.studies.jobs import Planned
-from crossrec.studies.pairing import compare_cells, per_user_metrics
+from crossrec.studies.pairing import MACRO, compare_cells, per_user_metrics
 from crossrec.studies.study import Study
 from crossrec.studies.table import Cell, Column, Status, Table, Value
 from crossrec.suggestions import nearest
-
-MACRO = "macro"
 
 
 class _Result(NamedTuple):
@@ -55,7 +53,8 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
         _rank(cells, names, column)
     if study.baseline is not None:
         notes += _compare(study, results, cells, significance)
-    revisions = {_revision(v.run) for cell in cells.values() for v in cell.values}
+    runs = {value.run for cell in cells.values() for value in cell.values}
+    revisions = {RunFolder(Path(run)).versions.get("git") for run in runs}
     notes += [] if len(revisions) < 2 else [f"The runs are of {len(revisions)} revisions of the code."]
     if any(r and r.endswith("+dirty") for r in revisions):
         notes.append("Some runs are of code with uncommitted changes.")
@@ -247,10 +246,6 @@ def _without_folders(text: str, runs: Sequence[Path]) -> str:
     for run in runs:
         text = text.replace(f"{run.parent}/", "")
     return text
-
-
-def _revision(run: str) -> str | None:
-    return RunFolder(Path(run)).versions.get("git")
 
 
 def _protocols(jobs: Sequence[Planned]) -> list[str]:

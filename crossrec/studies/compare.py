@@ -198,7 +198,7 @@ def _paired(runs: Mapping[str, RunFolder], domains: Sequence[str], metric: str) 
 
 def _words(runs: Mapping[str, RunFolder]) -> dict[str, str]:
     """Overrides that not all runs have; where a run has none for such a key, the default it took."""
-    lines = {label: list(json.loads((run.path / "overrides.json").read_text())) for label, run in runs.items()}
+    lines = {label: run.overrides for label, run in runs.items()}
     shared = set.intersection(*(set(line) for line in lines.values()))
     own = {
         label: {word.partition("=")[0].lstrip("+~"): word for word in line if word not in shared}

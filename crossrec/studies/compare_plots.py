@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
-from crossrec.studies.canvas import save
+from crossrec.studies.canvas import new_figure, save
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,16 +15,6 @@ if TYPE_CHECKING:
 STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Seven markers and four line styles tell 28 runs apart without colour."""
-
-
-def need_matplotlib() -> None:
-    """Check that pictures can be made.
-
-    Raises:
-        CrossrecError: matplotlib is not installed.
-    """
-    if find_spec("matplotlib") is None:
-        raise CrossrecError("pictures need matplotlib: pip install 'crossrec[plots]'")
 
 
 def learning_curves(run: RunFolder) -> pl.DataFrame | None:
@@ -70,14 +58,13 @@ def plot_learning_curves(runs: Mapping[str, RunFolder], names: Mapping[str, str]
     Raises:
         CrossrecError: matplotlib is not installed.
     """
-    need_matplotlib()
+    figure = new_figure()
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
     curves = {label: made for label, run in runs.items() if (made := learning_curves(run)) is not None}
     if not curves:
         return []
-    figure = Figure(figsize=(10, 4 + 0.25 * len(curves)), layout="constrained")
+    figure.set_size_inches(10, 4 + 0.25 * len(curves))
     left, right = figure.subplots(1, 2)
     shades = colormaps["cividis"]
     for at, label in enumerate(runs):

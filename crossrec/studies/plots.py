@@ -100,21 +100,6 @@ def critical_difference_figure(table: Table) -> Figure:
     return figure
 
 
-def bars(table: Table, path: Path) -> None:
-    """Draw :func:`bars_figure` to a .png or .pdf file."""
-    save(bars_figure(table), path)
-
-
-def curve(table: Table, path: Path) -> None:
-    """Draw :func:`curve_figure` to a .png or .pdf file."""
-    save(curve_figure(table), path)
-
-
-def critical_difference(table: Table, path: Path) -> None:
-    """Draw :func:`critical_difference_figure` to a .png or .pdf file."""
-    save(critical_difference_figure(table), path)
-
-
 def draw(table: Table, folder: Path, say: Callable[[str], object] | None = None) -> list[Path]:
     """Draw the pictures that the table has the runs for, each as .png and .pdf.
 

@@ -1,7 +1,7 @@
 import json
 import shutil
+import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -172,9 +172,7 @@ def test_runs_without_a_log_have_no_picture(
 def test_without_matplotlib_the_extra_is_named(
     trained: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "crossrec.studies.compare_plots.find_spec", lambda name: None if name == "matplotlib" else find_spec(name)
-    )
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(SystemExit):
         main(["compare", str(trained["alone"]), str(trained["merged"]), "-o", str(tmp_path / "out")])
     assert "pip install 'crossrec[plots]'" in capsys.readouterr().err

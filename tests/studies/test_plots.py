@@ -8,9 +8,9 @@ import pytest
 from tables import BASELINE, COLUMNS, ablation, example, plain
 
 from crossrec.errors import CrossrecError
-from crossrec.studies.canvas import interval
+from crossrec.studies.canvas import interval, save
 from crossrec.studies.curve import curve_figure
-from crossrec.studies.plots import bars, bars_figure, critical_difference, critical_difference_figure, curve, draw
+from crossrec.studies.plots import bars_figure, critical_difference_figure, draw
 from crossrec.studies.ranks import critical_difference as nemenyi
 from crossrec.studies.ranks import mean_ranks
 from crossrec.studies.table import Column, Table
@@ -225,12 +225,12 @@ def test_dollars_are_not_mathematics():
 def test_files_are_pictures(tmp_path: Path):
     from PIL import Image
 
-    for name, picture, table in (
-        ("b", bars, example()),
-        ("c", curve, ablation()),
-        ("d", critical_difference, demsar()),
+    for name, figure in (
+        ("b", bars_figure(example())),
+        ("c", curve_figure(ablation())),
+        ("d", critical_difference_figure(demsar())),
     ):
-        picture(table, tmp_path / "new" / f"{name}.png")
+        save(figure, tmp_path / "new" / f"{name}.png")
         with Image.open(tmp_path / "new" / f"{name}.png") as image:
             assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
             grey = np.asarray(image.convert("L"))
