@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
@@ -69,6 +70,9 @@ class Adaptation(nn.Module):
     min_rows: int = 2
     """Rows that each side of a part needs."""
 
+    needs: tuple[str, ...] = ()
+    """Names of the ``layers`` of :class:`DomainViews` that this loss reads; it sees no others."""
+
     def __init__(
         self,
         *,
@@ -84,6 +88,14 @@ class Adaptation(nn.Module):
         self.weight = float(weight)
         self.schedule = schedule_of(schedule)
         self.space = space
+        self._more: dict[str, Tensor] = {}
+
+    def prepare(self, n_domains: int) -> None:
+        """Build what depends on the number of domains; called once, before the optimizer takes the parameters."""
+
+    def log(self, key: str, value: Tensor) -> None:
+        """Log one more number of this step: as ``adaptation/<name>/<key>``, averaged over the epoch."""
+        self._more[key] = value.detach()
 
     def forward(
         self, views: Mapping[str, DomainViews], target: int | None = None, progress: float = 0.0
@@ -100,7 +112,7 @@ class Adaptation(nn.Module):
             detached (``adaptation/<name>/<space>/<a>-<b>`` when there are two spaces).
 
         Raises:
-            CrossrecError: the strategy gave no such view, or a value is no scalar.
+            CrossrecError: the strategy gave no such view or layer, or a value is no scalar.
         """
         coefficient = self.weight * self.schedule(progress)
         entries: dict[str, Tensor] = {}
@@ -124,10 +136,17 @@ class Adaptation(nn.Module):
         return total, entries
 
     def _space(self, view: DomainViews, target: int | None, prefix: str, entries: dict[str, Tensor]) -> Tensor:
-        vectors = view.vectors.float() if view.vectors.dtype in (torch.float16, torch.bfloat16) else view.vectors
-        view = DomainViews(vectors, view.domains, view.ids, view.mask, view.membership)
+        for layer in self.needs:
+            if layer not in view.layers:
+                raise CrossrecError(
+                    f"adaptation.{self.name} compares {layer!r}, but the strategy only shows "
+                    f"{', '.join(view.layers) or 'the vectors themselves'}"
+                )
+        layers = {name: _whole(view.layers[name]) for name in self.needs}
+        view = replace(view, vectors=_whole(view.vectors), layers=layers)
         view = distinct(gather_views(distinct(view)))
         total, count = self.zero(view.vectors), 0
+        self._more = {}
         for label, value in self.parts(view, target):
             if value is not None and value.ndim:
                 raise CrossrecError(
@@ -136,6 +155,7 @@ class Adaptation(nn.Module):
             entries[prefix + label] = view.vectors.new_zeros(()) if value is None else value.detach()
             if value is not None:
                 total, count = total + value, count + 1
+        entries.update({prefix + key: value for key, value in self._more.items()})
         return total / max(count, 1)
 
     def zero(self, vectors: Tensor) -> Tensor:
@@ -149,9 +169,13 @@ class Adaptation(nn.Module):
         """Yield the label and the value of every part; None where a side has fewer than ``min_rows`` rows."""
         raise NotImplementedError
 
-    def enough(self, *sides: Tensor) -> bool:
+    def enough(self, *sides: DomainViews) -> bool:
         """Whether every side has ``min_rows`` rows."""
         return all(len(side) >= self.min_rows for side in sides)
+
+
+def _whole(vectors: Tensor) -> Tensor:
+    return vectors.float() if vectors.dtype in (torch.float16, torch.bfloat16) else vectors
 
 
 class _OnPairs(Adaptation):
@@ -165,14 +189,14 @@ class _OnPairs(Adaptation):
         by = {d: view.of(d) for d in torch.unique(view.domains).tolist()}
         for a, b in domain_pairs(sorted(by), target, self.pairs):
             x, y = self.sides(by[a], by[b], (a, b))
-            yield f"{a}-{b}", self.compare(x, y) if self.enough(x, y) else None
+            yield f"{a}-{b}", self.compare(x, y, (a, b)) if self.enough(x, y) else None
 
-    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Vectors of the two domains that are compared."""
+    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[DomainViews, DomainViews]:
+        """Rows of the two domains that are compared."""
         raise NotImplementedError
 
-    def compare(self, a: Tensor, b: Tensor) -> Tensor:
-        """Value of one pair."""
+    def compare(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> Tensor:
+        """Value of one pair of domains: its rows, and the indices of the two."""
         raise NotImplementedError
 
 
@@ -201,14 +225,13 @@ class PairwiseAdaptation(_OnPairs):
         """
         raise NotImplementedError
 
-    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[DomainViews, DomainViews]:
         """Choose the rows; see ``rows``."""
-        a, b = choose_rows(a, b, pair, self.rows)
-        return a.vectors, b.vectors
+        return choose_rows(a, b, pair, self.rows)
 
-    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+    def compare(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> Tensor:
         """Call :meth:`distance`."""
-        return self.distance(a, b)
+        return self.distance(a.vectors, b.vectors)
 
 
 class PairedAdaptation(_OnPairs):
@@ -232,13 +255,13 @@ class PairedAdaptation(_OnPairs):
         """
         raise NotImplementedError
 
-    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def sides(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> tuple[DomainViews, DomainViews]:
         """Match the rows by id."""
         return matched(a, b)
 
-    def compare(self, a: Tensor, b: Tensor) -> Tensor:
+    def compare(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> Tensor:
         """Call :meth:`paired`."""
-        return self.paired(a, b)
+        return self.paired(a.vectors, b.vectors)
 
 
 class PerDomainAdaptation(Adaptation):
@@ -261,4 +284,4 @@ class PerDomainAdaptation(Adaptation):
         """Yield every domain's value."""
         for domain in torch.unique(view.domains).tolist():
             rows = view.of(domain)
-            yield str(domain), self.single(rows) if self.enough(rows.vectors) else None
+            yield str(domain), self.single(rows) if self.enough(rows) else None

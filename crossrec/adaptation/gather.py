@@ -31,15 +31,20 @@ def gather_views(view: DomainViews) -> DomainViews:
     if world_size() == 1:
         return view
     sizes = _sizes(len(view), view.ids.device)
-    vectors: Tensor = _GatherRows.apply(view.vectors, sizes)  # type: ignore[no-untyped-call]
     membership = view.membership
     return replace(
         view,
-        vectors=vectors,
+        vectors=_differentiably(view.vectors, sizes),
+        layers={name: _differentiably(layer, sizes) for name, layer in sorted(view.layers.items())},
         domains=_gather(view.domains, sizes),
         ids=_gather(view.ids, sizes),
         membership=None if membership is None else _gather(membership.to(torch.uint8), sizes).bool(),
     )
+
+
+def _differentiably(rows: Tensor, sizes: list[int]) -> Tensor:
+    every: Tensor = _GatherRows.apply(rows, sizes)  # type: ignore[no-untyped-call]
+    return every
 
 
 def _sizes(n: int, device: torch.device) -> list[int]:

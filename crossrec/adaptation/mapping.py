@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import PairedAdaptation, PairedOptions
+from crossrec.adaptation.base import DomainViews, PairedAdaptation, PairedOptions
 from crossrec.adaptation.numerics import unit_rows
 from crossrec.errors import CrossrecError
 
@@ -25,9 +25,8 @@ class Mapping(PairedAdaptation):
     - ``cosine``: 1/k sum_i [ 1 - cos(g(a_i), b_i) ], in [0, 2].
 
     g is W a (``linear``, no bias), W2 tanh(W1 a + c1) + c2 (``mlp``) or a (``identity``). The first domain of a pair is
-    the one named first in the log key: the source under ``pairs=target``. The map belongs to the term: it is trained
-    and saved with the strategy, and all pairs share it, where EMCDR has one for each pair of domains. Between two
-    domains, ``pairs=target, gradient=none`` is EMCDR's.
+    the one named first in the log key: the source under ``pairs=target``. Each pair of domains has its own map, trained
+    and saved with the strategy; ``pairs=target, gradient=none`` is EMCDR's.
 
     Source: Man et al., "Cross-domain recommendation: an embedding and mapping approach" (EMCDR), IJCAI 2017, the latent
     space mapping, with the sum of squared errors made a mean, and, unless ``gradient=none``, learnt together with the
@@ -48,6 +47,7 @@ class Mapping(PairedAdaptation):
 
     Example:
         >>> same = Mapping(dim=2, map="identity")
+        >>> same.prepare(n_domains=2)
         >>> same.paired(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 1.0]])).item()  # (9 + 1) / 2
         5.0
     """
@@ -79,30 +79,40 @@ class Mapping(PairedAdaptation):
         self.dim = dim
         self.distance = distance
         self.gradient = gradient
-        self.map = _map(map, dim, hidden or 2 * dim, seed)
+        self.maps = nn.ModuleDict()
+        self._widths = {"identity": [], "linear": [dim, dim], "mlp": [dim, hidden or 2 * dim, dim]}[map]
+        self._seed = seed
 
-    def paired(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distance of g(a) and b, a and b (k, f)."""
+    def prepare(self, n_domains: int) -> None:
+        """Build a map for each pair of domains; pairs start from different values."""
+        for a in range(n_domains):
+            for b in range(n_domains):
+                if a < b or (self.pairs == "target" and a != b):
+                    self.maps[f"{a}-{b}"] = _map(self._widths, self._seed + a * n_domains + b)
+
+    def compare(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> Tensor:
+        """Use the pair's own map."""
+        return self.paired(a.vectors, b.vectors, pair)
+
+    def paired(self, a: Tensor, b: Tensor, pair: tuple[int, int] = (0, 1)) -> Tensor:
+        """Distance of g(a) and b, a and b (k, f), with g the map from ``pair[0]`` to ``pair[1]``."""
         if a.shape[1] != self.dim:
             raise CrossrecError(f"adaptation.{self.name}.dim={self.dim} must be {a.shape[1]}, the vectors' width")
         a = a.detach() if self.gradient == "none" else a
         b = b if self.gradient == "both" else b.detach()
-        mapped: Tensor = self.map(a)
+        mapped: Tensor = self.maps[f"{pair[0]}-{pair[1]}"](a)
         if self.distance == "mse":
             return (mapped - b).square().mean()
         return 1.0 - (unit_rows(mapped) * unit_rows(b)).sum(1).mean()
 
 
-def _map(kind: str, dim: int, hidden: int, seed: int) -> nn.Module:
-    if kind == "identity":
-        return nn.Identity()
-    widths = [dim, dim] if kind == "linear" else [dim, hidden, dim]
+def _map(widths: list[int], seed: int) -> nn.Module:
     layers: list[nn.Module] = []
     generator = torch.Generator().manual_seed(seed)
     for n_in, n_out in pairwise(widths):
-        layer = nn.Linear(n_in, n_out, bias=kind == "mlp", device="meta").to_empty(device="cpu")  # draws nothing
+        layer = nn.Linear(n_in, n_out, bias=len(widths) > 2, device="meta").to_empty(device="cpu")  # draws nothing
         nn.init.xavier_uniform_(layer.weight, generator=generator)
-        if kind == "mlp":
+        if layer.bias is not None:
             nn.init.zeros_(layer.bias)
         layers += [layer, nn.Tanh()]
     return nn.Sequential(*layers[:-1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -26,6 +27,8 @@ class DomainViews:
         mask: (n,) bool, True for rows that count; None is all.
         membership: (n, n_domains) bool, the domains that the row's id is known in. With None an id is known where this
             batch shows it, which misses most of an overlap when batches are small.
+        layers: more vectors of the same rows, (n, ...) each, by name. Every strategy shows ``partner``: the vector of
+            what the row was seen with, a user's item and an item's user.
     """
 
     vectors: Tensor
@@ -33,6 +36,7 @@ class DomainViews:
     ids: Tensor
     mask: Tensor | None = None
     membership: Tensor | None = None
+    layers: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,6 +49,7 @@ class DomainViews:
             ids=self.ids[rows],
             mask=None if self.mask is None else self.mask[rows],
             membership=None if self.membership is None else self.membership[rows],
+            layers={name: layer[rows] for name, layer in self.layers.items()},
         )
 
     def of(self, domain: int) -> DomainViews:
@@ -118,10 +123,10 @@ def choose_rows(a: DomainViews, b: DomainViews, pair: tuple[int, int], rows: Row
     return (a.take(in_b), b.take(in_a)) if rows == "overlap" else (a.take(~in_b), b.take(~in_a))
 
 
-def matched(a: DomainViews, b: DomainViews) -> tuple[Tensor, Tensor]:
-    """Vectors (k, f) of the ids that both have, row i of both the same id; ids are distinct in each."""
+def matched(a: DomainViews, b: DomainViews) -> tuple[DomainViews, DomainViews]:
+    """Rows (k,) of the ids that both have, row i of both the same id; ids are distinct in each."""
     ids = a.ids[torch.isin(a.ids, b.ids)].sort().values
     order_a, order_b = a.ids.argsort(), b.ids.argsort()
     rows_a = order_a[torch.searchsorted(a.ids[order_a], ids)]
     rows_b = order_b[torch.searchsorted(b.ids[order_b], ids)]
-    return a.vectors[rows_a], b.vectors[rows_b]
+    return a.take(rows_a), b.take(rows_b)

@@ -1,11 +1,11 @@
-"""The base LightningModule: towers, objective, adaptation terms, evaluation."""
+"""The base LightningModule: towers, objective, adaptation terms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, Literal, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -16,18 +16,20 @@ from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder, UserEncoder
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
-from crossrec.evaluation.summary import flatten
 from crossrec.objectives.base import Objective
 from crossrec.strategies.epoch_means import EpochMeans
+from crossrec.strategies.evaluated import Evaluated
 from crossrec.strategies.scoring import last_state, score_catalogue, score_pairs, score_shared
 
+Space = Literal["users", "items"]
 
-class Strategy(pl.LightningModule):
+
+class Strategy(Evaluated):
     """Score user i for item j by the inner product <U_i, V_j> and train on one or more domains.
 
-    A subclass says which domains train (:meth:`train_domains`) and may change :meth:`adaptation_views` or
-    :meth:`training_step`. Random numbers of a training step (dropout) come from a generator state derived from
-    ``(seed, epoch, batch, rank)``, so a resumed run draws what the uninterrupted one would have drawn.
+    A subclass says which domains train (:meth:`train_domains`) and may change what is scored (:meth:`represent`) and
+    what is compared (:meth:`adaptation_views`). Random numbers of a training step (dropout) come from a generator state
+    derived from ``(seed, epoch, batch, rank)``, so a resumed run draws what the uninterrupted one would have drawn.
 
     Args:
         item_encoder: ids -> V, (..., f).
@@ -41,12 +43,16 @@ class Strategy(pl.LightningModule):
         metrics: stage name (``valid``, ``test``) -> index of an evaluated domain -> its metric.
         monitor: name of the validation metric that selects the epoch, e.g. ``ndcg@10``.
         membership: (n_users, n_domains) bool, who is in which domain.
+        entities: (n_items,) entity of each item; items of two domains that are the same thing have the same. None: no
+            two items are.
         domain_weights: domain name -> weight of its rows in the recommendation loss (default 1 each).
         seed: of the run.
     """
 
     trains = True
     membership: Tensor
+    entities: Tensor
+    entity_membership: Tensor
 
     def __init__(
         self,
@@ -60,31 +66,29 @@ class Strategy(pl.LightningModule):
         metrics: Mapping[str, Mapping[int, RankingMetrics]],
         monitor: str,
         membership: Tensor,
+        entities: Tensor | None = None,
         adaptation: Mapping[str, Adaptation] | None = None,
         scheduler: Callable[..., Any] | None = None,
         domain_weights: Mapping[str, float] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(domains, target, metrics, monitor)
         self.item_encoder = item_encoder
         self.user_encoder = user_encoder
         self.objective = objective
         self.adaptation = nn.ModuleDict(dict(adaptation or {}))
-        self.domains = tuple(domains)
-        self.target = target
-        self.monitor = monitor
         self.run_seed = seed
         self.register_buffer("membership", membership, persistent=False)
+        entities = torch.arange(self.domains[-1].stop) if entities is None else entities
+        self.register_buffer("entities", entities, persistent=False)
+        self.register_buffer("entity_membership", self._entity_membership(entities), persistent=False)
+        for term in (adaptation or {}).values():
+            term.prepare(len(self.domains))
         self._optimizer = optimizer
         self._scheduler = scheduler
-        self._metrics = nn.ModuleDict(
-            {stage: nn.ModuleDict({str(d): m for d, m in by.items()}) for stage, by in metrics.items()}
-        )
         self._domain_weights = self._weights_of(domain_weights)
-        self._catalogue: dict[int, Tensor] = {}
         self._means = EpochMeans()
         self._total_steps = 0.0
-        self.results: dict[str, float] = {}
 
     @classmethod
     def train_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
@@ -99,6 +103,11 @@ class Strategy(pl.LightningModule):
             if name not in names:
                 raise CrossrecError(f"strategy.domain_weights names {name!r}, but the domains are {', '.join(names)}")
         return [float(weights.get(name, 1.0)) for name in names]
+
+    def _entity_membership(self, entities: Tensor) -> Tensor:
+        member = torch.zeros((int(entities.max()) + 1, len(self.domains)), dtype=torch.bool)
+        member[entities, self.domain_of(torch.arange(len(entities)))] = True
+        return member
 
     # ---- towers -------------------------------------------------------------------------------------------------
 
@@ -122,48 +131,80 @@ class Strategy(pl.LightningModule):
         stops = torch.tensor([d.stop for d in self.domains], device=items.device)
         return torch.bucketize(items, stops, right=True)
 
+    def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Turn what a tower gives into what is scored, as seen in each row's domain; by default the same vectors.
+
+        Args:
+            space: ``users`` or ``items``: which tower's.
+            vectors: (n, f) from the tower.
+            domains: (n,) domain index: where the user is to be recommended to, or where the item is.
+
+        Returns:
+            (n, f) to be scored, and ``layers`` for adaptation terms, by name (see :class:`DomainViews`).
+        """
+        return vectors, {}
+
+    def users_in(self, vectors: Tensor, domains: Tensor) -> Tensor:
+        """Vectors (n, f) of :meth:`encode_users` as seen in ``domains`` (n,)."""
+        return self.represent("users", vectors, domains)[0]
+
+    def item_vectors(self, items: Tensor) -> Tensor:
+        """Vectors (..., f) of item ids (...), to be scored."""
+        vectors = self.item_encoder(items).flatten(0, -2)
+        return self.represent("items", vectors, self.domain_of(items).flatten())[0].view(*items.shape, -1)
+
     def catalogue(self, domain: int) -> Tensor:
         """Vectors (n_items, f) of a domain's whole catalogue."""
         d = self.domains[domain]
-        return cast(Tensor, self.item_encoder(torch.arange(d.start, d.stop, device=self.device)))
+        return self.item_vectors(torch.arange(d.start, d.stop, device=self.device))
 
-    def score(self, batch: QueryBatch) -> Tensor:
-        """Scores (q, n_items of the domain) of the queries; the catalogue is encoded once an evaluation."""
-        if batch.domain not in self._catalogue:
-            self._catalogue[batch.domain] = self.catalogue(batch.domain)
-        return self.encode_users(batch.users, batch.history) @ self._catalogue[batch.domain].T
+    def users_for(self, batch: QueryBatch) -> Tensor:
+        """Vectors (q, f) of the queries' users, as seen in the queries' domain."""
+        users = self.encode_users(batch.users, batch.history)
+        return self.users_in(users, torch.full_like(batch.users, batch.domain))
 
     # ---- training -----------------------------------------------------------------------------------------------
 
     def recommendation_loss(self, batch: Batch) -> tuple[Tensor, dict[str, DomainViews]]:
         """Loss of the objective on a batch, and the vectors it was computed from for the adaptation terms."""
         if isinstance(batch, PointwiseBatch):
-            users, items = self.user_encoder(batch.users), self.item_encoder(batch.items)
-            weight = self._row_weights(batch.domains)
-            loss = self.objective.labelled((users * items).sum(-1), batch.labels, weight=weight)
-            ids, positives, domains = batch.users, batch.items, batch.domains
-            views = self.adaptation_views(users, ids, items, positives, domains) if self.adaptation else {}
-            return self._share(loss, weight, len(ids)), views
-        if isinstance(batch, PairwiseBatch):
-            users, ids, domains = self.user_encoder(batch.users), batch.users, batch.domains
-            positives, negatives = batch.positives, batch.negatives
+            states, ids, positives, domains = self.user_encoder(batch.users), batch.users, batch.items, batch.domains
+        elif isinstance(batch, PairwiseBatch):
+            states, ids, positives, domains = (
+                self.user_encoder(batch.users), batch.users, batch.positives, batch.domains,
+            )  # fmt: skip
         elif isinstance(batch, SequenceBatch):
             rows = batch.targets != PAD
-            users = self.history_states(batch.history)[rows]
+            states = self.history_states(batch.history)[rows]
             ids = batch.users.unsqueeze(1).expand_as(batch.targets)[rows]
             positives, domains = batch.targets[rows], batch.domains[rows]
-            negatives = batch.negatives if self.objective.shared else batch.negatives[rows]
         else:
             raise TypeError(f"no training step for {type(batch).__name__}")
         weight = self._row_weights(domains)
-        items = self.item_encoder(positives) if self.adaptation or not self.objective.full else users.new_zeros(0)
-        if self.objective.full:
+        users, user_layers = self.represent("users", states, domains)
+        full = self.objective.full and not isinstance(batch, PointwiseBatch)
+        items, item_layers = users, dict[str, Tensor]()
+        if self.adaptation or not full:
+            items, item_layers = self.represent("items", self.item_encoder(positives), domains)
+        if isinstance(batch, PointwiseBatch):
+            loss = self.objective.labelled((users * items).sum(-1), batch.labels, weight=weight)
+        elif full:
             loss = score_catalogue(self, users, positives, domains, weight)
         elif self.objective.shared:
-            loss = score_shared(self, users, items, positives, domains, negatives, weight)
+            loss = score_shared(self, users, items, positives, domains, batch.negatives, weight)
         else:
+            negatives = batch.negatives[rows] if isinstance(batch, SequenceBatch) else batch.negatives
             loss = score_pairs(self, users, items, domains, negatives, weight)
-        views = self.adaptation_views(users, ids, items, positives, domains) if self.adaptation else {}
+        views: dict[str, DomainViews] = {}
+        if self.adaptation:
+            shown = {
+                "users": DomainViews(users, domains, ids, layers={**user_layers, "partner": items}),
+                "items": DomainViews(items, domains, positives, layers={**item_layers, "partner": users}),
+            }
+            if isinstance(batch, PointwiseBatch):  # a sampled pair says nothing of either domain
+                observed = torch.nonzero(batch.labels > 0).squeeze(1)
+                shown = {space: view.take(observed) for space, view in shown.items()}
+            views = self.adaptation_views(shown)
         return self._share(loss, weight, len(ids)), views
 
     def _share(self, loss: Tensor, weight: Tensor | None, rows: int) -> Tensor:
@@ -179,13 +220,18 @@ class Strategy(pl.LightningModule):
             return None
         return torch.tensor(self._domain_weights, device=domains.device)[domains]
 
-    def adaptation_views(
-        self, users: Tensor, user_ids: Tensor, items: Tensor, item_ids: Tensor, domains: Tensor
-    ) -> dict[str, DomainViews]:
-        """Vectors the adaptation terms compare: users as seen in each row's domain, and the rows' items."""
+    def adaptation_views(self, views: dict[str, DomainViews]) -> dict[str, DomainViews]:
+        """What the adaptation terms compare: users as seen in each row's domain, and the rows' items as entities.
+
+        Args:
+            views: ``users`` and ``items`` of the batch's observed rows, row i of both the same interaction; ids are
+                those of users and of items.
+        """
+        users, items = views["users"], views["items"]
+        entities = self.entities[items.ids]
         return {
-            "users": DomainViews(vectors=users, domains=domains, ids=user_ids, membership=self.membership[user_ids]),
-            "items": DomainViews(vectors=items, domains=domains, ids=item_ids),
+            "users": replace(users, membership=self.membership[users.ids]),
+            "items": replace(items, ids=entities, membership=self.entity_membership[entities]),
         }
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -235,63 +281,3 @@ class Strategy(pl.LightningModule):
         if self._scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "epoch"}}
-
-    # ---- evaluation ---------------------------------------------------------------------------------------------
-
-    def _begin(self, stage: str) -> None:
-        self._catalogue = {}
-        for key, metric in self._metrics[stage].items():  # type: ignore[operator, union-attr]
-            metric.reset()
-            if metric.wants_vectors:
-                self._catalogue[int(key)] = self.catalogue(int(key))
-                metric.set_item_vectors(self._catalogue[int(key)])
-
-    def _end(self, stage: str) -> dict[str, float]:
-        computed = {self.domains[int(d)].name: m.compute() for d, m in self._metrics[stage].items()}  # type: ignore
-        self._catalogue = {}
-        per_domain = {name: {k: float(v) for k, v in values.items()} for name, values in computed.items()}
-        return flatten(stage, per_domain)
-
-    def on_validation_epoch_start(self) -> None:
-        """Start the validation metrics."""
-        self._begin("valid")
-
-    def validation_step(self, batch: QueryBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Rank the catalogue for the batch's users."""
-        self._rank("valid", batch)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the validation metrics and the one that selects the epoch."""
-        self.results = self._end("valid")
-        chosen = self.domains[self.target].name if self.target is not None else "macro"
-        key = f"valid/{chosen}/{self.monitor}"
-        if key not in self.results:
-            raise CrossrecError(
-                f"evaluation.monitor={self.monitor} is not computed; there are " + ", ".join(self.results)
-            )
-        self.log_dict({k: v for k, v in self.results.items() if k.count("/") == 2}, rank_zero_only=False)
-        self.log("valid/monitor", self.results[key], prog_bar=True)
-
-    def on_test_epoch_start(self) -> None:
-        """Start the test metrics."""
-        self._begin("test")
-
-    def test_step(self, batch: QueryBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Rank the catalogue for the batch's users."""
-        self._rank("test", batch)
-
-    def on_test_epoch_end(self) -> None:
-        """Keep the test metrics in :attr:`results`."""
-        self.results = self._end("test")
-        self.log_dict({k: v for k, v in self.results.items() if k.count("/") == 2})
-
-    def _rank(self, stage: str, batch: QueryBatch) -> None:
-        try:
-            self._metrics[stage][str(batch.domain)].update(self.score(batch), batch)  # type: ignore[operator, index]
-        except CrossrecError as error:
-            name = self.domains[batch.domain].name
-            raise CrossrecError(f"{error} (stage {stage}, domain {name}, step {self.global_step})") from error
-
-    def users_table(self, domain: int) -> Any:
-        """Per-query test metrics of a domain as a polars frame."""
-        return self._metrics["test"][str(domain)].users_table()  # type: ignore[operator, index]

@@ -31,7 +31,7 @@ def score_pairs(
     """Objective on positives and each row's own negatives.
 
     Args:
-        model: owns the item encoder and the objective.
+        model: gives the item vectors and owns the objective.
         users: (m, f).
         items: (m, f) vectors of the positives.
         domains: (m,) domain index.
@@ -39,7 +39,7 @@ def score_pairs(
         weight: (m,) or None.
     """
     positive = (users * items).sum(-1)
-    negative = torch.einsum("mf,mnf->mn", users, model.item_encoder(negatives))
+    negative = torch.einsum("mf,mnf->mn", users, model.item_vectors(negatives))
     sizes = torch.tensor([d.n_items for d in model.domains], device=domains.device)[domains]
     return model.objective.sampled(positive, negative, catalogue_size=sizes, weight=weight)
 
@@ -56,7 +56,7 @@ def score_shared(
     """Objective on positives and negatives that all rows of a domain share; accidental hits are masked.
 
     Args:
-        model: owns the item encoder and the objective.
+        model: gives the item vectors and owns the objective.
         users: (m, f).
         items: (m, f) vectors of the positives.
         positives: (m,) their ids.
@@ -68,7 +68,7 @@ def score_shared(
     def loss(d: Domain, rows: Tensor, share: Tensor | None) -> Tensor:
         u = users[rows]
         ids = negatives[d.index]
-        scores = u @ model.item_encoder(ids).T
+        scores = u @ model.item_vectors(ids).T
         valid = ids.unsqueeze(0) != positives[rows].unsqueeze(1)
         return model.objective.sampled(
             (u * items[rows]).sum(-1), scores, mask=valid, catalogue_size=d.n_items, weight=share
@@ -83,7 +83,7 @@ def score_catalogue(
     """Objective on positives against the whole catalogue of their domain.
 
     Args:
-        model: owns the item encoder and the objective.
+        model: gives the item vectors and owns the objective.
         users: (m, f).
         positives: (m,) item ids.
         domains: (m,) domain index.

@@ -19,16 +19,22 @@ LOSSES = {
     "one_way": lambda: InfoNCE(temperature=0.5, direction="one_way"),
     "symmetric": lambda: InfoNCE(temperature=0.5),
     "dot": lambda: InfoNCE(temperature=2.0, similarity="dot"),
-    "linear_map": lambda: Mapping(dim=F, map="linear"),
-    "mlp": lambda: Mapping(dim=F, map="mlp", hidden=4, distance="cosine"),
-    "identity": lambda: Mapping(dim=F, map="identity"),
-    "identity_cosine": lambda: Mapping(dim=F, map="identity", distance="cosine"),
+    "linear_map": lambda: ready(dim=F, map="linear"),
+    "mlp": lambda: ready(dim=F, map="mlp", hidden=4, distance="cosine"),
+    "identity": lambda: ready(dim=F, map="identity"),
+    "identity_cosine": lambda: ready(dim=F, map="identity", distance="cosine"),
     "barlow_twins": lambda: BarlowTwins(redundancy=0.3),
     "hsic_linear": lambda: HSIC(kernel="linear"),
     "hsic_gaussian": lambda: HSIC(bandwidth=1.3),
     "hsic_median": lambda: HSIC(),
 }
 every_loss = pytest.mark.parametrize("name", list(LOSSES))
+
+
+def ready(**options):
+    loss = Mapping(**options)
+    loss.prepare(2)
+    return loss
 
 
 def matched_rows(k=6, seed=0, noise=0.5):
@@ -97,7 +103,7 @@ def test_gradients_in_closed_form():
     a.grad = None
     loss = make("linear_map")
     loss.paired(a, b).backward()
-    w = loss.map[0].weight
+    w = loss.maps["0-1"][0].weight
     residual = 2 * (a.detach() @ w.T - b) / (k * F)
     assert torch.allclose(a.grad, (residual @ w).detach())
     assert torch.allclose(w.grad, (residual.T @ a).detach())
@@ -217,7 +223,8 @@ def test_every_argument_has_an_effect(kind, changed):
     a, b = matched_rows()
     base = {"dim": F} if kind is Mapping else {}
     without = {k: v for k, v in changed.items() if k == "map" and len(changed) > 1}
-    values = [kind(**base, **more).double().paired(a, b).item() for more in (without, changed)]
+    make_it = ready if kind is Mapping else kind
+    values = [make_it(**base, **more).double().paired(a, b).item() for more in (without, changed)]
     assert values[0] != pytest.approx(values[1], rel=1e-4)
 
 
@@ -226,34 +233,46 @@ def test_every_argument_has_an_effect(kind, changed):
 )
 def test_gradient_says_who_moves(gradient, moved):
     a, b = (x.float().requires_grad_() for x in matched_rows())
-    loss = Mapping(dim=F, gradient=gradient)
+    loss = ready(dim=F, gradient=gradient)
     loss.paired(a, b).backward()
-    assert (a.grad is not None, b.grad is not None) == moved and loss.map[0].weight.grad.abs().sum() > 0
+    assert (a.grad is not None, b.grad is not None) == moved and loss.maps["0-1"][0].weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("map", ["linear", "mlp"])
 def test_the_map_is_saved_and_its_values_are_the_seeds(map):
     a, b = matched_rows()
-    first = Mapping(dim=F, map=map, seed=1)
+    first = ready(dim=F, map=map, seed=1)
     torch.rand(5)
-    assert torch.equal(first.double().paired(a, b), Mapping(dim=F, map=map, seed=1).double().paired(a, b))
-    other = Mapping(dim=F, map=map, seed=2).double()
+    assert torch.equal(first.double().paired(a, b), ready(dim=F, map=map, seed=1).double().paired(a, b))
+    other = ready(dim=F, map=map, seed=2).double()
     assert not torch.equal(first.paired(a, b), other.paired(a, b))
     other.load_state_dict(first.state_dict())
     assert torch.equal(first.paired(a, b), other.paired(a, b))
-    assert [p.shape for p in Mapping(dim=4, map="mlp").parameters()] == [(8, 4), (8,), (4, 8), (4,)]
+    assert [p.shape for p in ready(dim=4, map="mlp").parameters()] == [(8, 4), (8,), (4, 8), (4,)]
+
+
+def test_each_pair_of_domains_has_its_map():
+    loss = Mapping(dim=F, pairs="target")
+    loss.prepare(3)
+    assert sorted(loss.maps) == ["0-1", "0-2", "1-0", "1-2", "2-0", "2-1"]
+    vectors = matched_rows()[0].float().repeat(3, 1)
+    views = {"users": DomainViews(vectors, torch.arange(3).repeat_interleave(6), torch.arange(6).repeat(3))}
+    total, entries = loss(views, target=1)
+    total.backward()
+    moved = {key for key, map in loss.maps.items() if map[0].weight.grad.abs().sum() > 0}
+    assert moved == {"0-1", "2-1"} and len(set(map(float, entries.values()))) == 2
 
 
 def test_the_map_finds_a_linear_relation():
     g = torch.Generator().manual_seed(0)
     a, truth = torch.randn(64, F, generator=g), torch.randn(F, F, generator=g)
-    loss = Mapping(dim=F, gradient="none")
+    loss = ready(dim=F, gradient="none")
     optimizer = torch.optim.Adam(loss.parameters(), lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
         loss.paired(a, a @ truth.T).backward()
         optimizer.step()
-    assert torch.allclose(loss.map[0].weight, truth, atol=1e-3)
+    assert torch.allclose(loss.maps["0-1"][0].weight, truth, atol=1e-3)
 
 
 def batch(vectors_a, vectors_b, ids_a, ids_b):
@@ -321,7 +340,7 @@ def test_descent_on_the_loss_alone(name):
         loss.paired(a, b).backward()
         optimizer.step()
     assert loss.paired(a, b).item() < 0.3 * before
-    mapped = loss.map(a) if isinstance(loss, Mapping) else a
+    mapped = loss.maps["0-1"](a) if isinstance(loss, Mapping) else a
     if name in ("one_way", "symmetric"):
         assert (unit_rows(a) @ unit_rows(b).T).argmax(1).tolist() == list(range(8))
     if isinstance(loss, Mapping):
@@ -365,7 +384,7 @@ def test_mistakes_are_told(kind, options, told):
 
 def test_a_wrong_width_is_told():
     with pytest.raises(CrossrecError, match="dim=5 must be 3, the vectors' width"):
-        Mapping(dim=5).double().paired(*matched_rows())
+        ready(dim=5).double().paired(*matched_rows())
 
 
 @pytest.mark.parametrize("option", ["contrastive", "mapping", "barlow_twins", "hsic"])

@@ -63,7 +63,7 @@ def test_overlap_as_the_corpus_knows_it():
 
 def test_rows_are_matched_by_id():
     a, b = view([4, 9, 2, 5]), view([5, 7, 4])
-    x, y = matched(a, b)
+    x, y = (side.vectors for side in matched(a, b))
     assert x.squeeze(1).tolist() == [0.0, 3.0] and y.squeeze(1).tolist() == [2.0, 0.0]
-    x, y = matched(view([1]), view([2]))
+    x, y = (side.vectors for side in matched(view([1]), view([2])))
     assert len(x) == len(y) == 0

@@ -1,0 +1,117 @@
+"""The evaluation of a LightningModule: its metrics, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+
+from crossrec.data.batches import QueryBatch
+from crossrec.data.schema import Domain
+from crossrec.errors import CrossrecError
+from crossrec.evaluation.collector import RankingMetrics
+from crossrec.evaluation.summary import flatten
+
+
+class Evaluated(pl.LightningModule):
+    """Rank the domains' catalogues in validation and test.
+
+    A subclass gives :meth:`catalogue` and :meth:`users_for`, or :meth:`score`.
+
+    Args:
+        domains: all domains of the corpus.
+        target: index of the domain whose validation selects the epoch; None for the mean over domains.
+        metrics: stage name (``valid``, ``test``) -> index of an evaluated domain -> its metric.
+        monitor: name of the validation metric that selects the epoch, e.g. ``ndcg@10``.
+    """
+
+    def __init__(
+        self,
+        domains: Sequence[Domain],
+        target: int | None,
+        metrics: Mapping[str, Mapping[int, RankingMetrics]],
+        monitor: str,
+    ) -> None:
+        super().__init__()
+        self.domains = tuple(domains)
+        self.target = target
+        self.monitor = monitor
+        self.results: dict[str, float] = {}
+        self._metrics = nn.ModuleDict(
+            {stage: nn.ModuleDict({str(d): m for d, m in by.items()}) for stage, by in metrics.items()}
+        )
+        self._catalogue: dict[int, Tensor] = {}
+
+    def catalogue(self, domain: int) -> Tensor:
+        """Vectors (n_items, f) of a domain's whole catalogue."""
+        raise NotImplementedError
+
+    def users_for(self, batch: QueryBatch) -> Tensor:
+        """Vectors (q, f) of the queries' users, as seen in the queries' domain."""
+        raise NotImplementedError
+
+    def score(self, batch: QueryBatch) -> Tensor:
+        """Scores (q, n_items of the domain) of the queries; the catalogue is encoded once an evaluation."""
+        if batch.domain not in self._catalogue:
+            self._catalogue[batch.domain] = self.catalogue(batch.domain)
+        return self.users_for(batch) @ self._catalogue[batch.domain].T
+
+    def _begin(self, stage: str) -> None:
+        self._catalogue = {}
+        for key, metric in self._metrics[stage].items():  # type: ignore[operator, union-attr]
+            metric.reset()
+            if metric.wants_vectors:
+                self._catalogue[int(key)] = self.catalogue(int(key))
+                metric.set_item_vectors(self._catalogue[int(key)])
+
+    def _end(self, stage: str) -> dict[str, float]:
+        computed = {self.domains[int(d)].name: m.compute() for d, m in self._metrics[stage].items()}  # type: ignore
+        self._catalogue = {}
+        per_domain = {name: {k: float(v) for k, v in values.items()} for name, values in computed.items()}
+        return flatten(stage, per_domain)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start the validation metrics."""
+        self._begin("valid")
+
+    def validation_step(self, batch: QueryBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Rank the catalogue for the batch's users."""
+        self._rank("valid", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation metrics and the one that selects the epoch."""
+        self.results = self._end("valid")
+        chosen = self.domains[self.target].name if self.target is not None else "macro"
+        key = f"valid/{chosen}/{self.monitor}"
+        if key not in self.results:
+            raise CrossrecError(
+                f"evaluation.monitor={self.monitor} is not computed; there are " + ", ".join(self.results)
+            )
+        self.log_dict({k: v for k, v in self.results.items() if k.count("/") == 2}, rank_zero_only=False)
+        self.log("valid/monitor", self.results[key], prog_bar=True)
+
+    def on_test_epoch_start(self) -> None:
+        """Start the test metrics."""
+        self._begin("test")
+
+    def test_step(self, batch: QueryBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Rank the catalogue for the batch's users."""
+        self._rank("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the test metrics in :attr:`results`."""
+        self.results = self._end("test")
+        self.log_dict({k: v for k, v in self.results.items() if k.count("/") == 2})
+
+    def _rank(self, stage: str, batch: QueryBatch) -> None:
+        try:
+            self._metrics[stage][str(batch.domain)].update(self.score(batch), batch)  # type: ignore[operator, index]
+        except CrossrecError as error:
+            name = self.domains[batch.domain].name
+            raise CrossrecError(f"{error} (stage {stage}, domain {name}, step {self.global_step})") from error
+
+    def users_table(self, domain: int) -> Any:
+        """Per-query test metrics of a domain as a polars frame."""
+        return self._metrics["test"][str(domain)].users_table()  # type: ignore[operator, index]
