@@ -65,6 +65,9 @@ class Adaptation(nn.Module):
 
     Raises:
         CrossrecError: an option has none of its values.
+
+    Attributes:
+        compared: whether any batch held enough rows for a value.
     """
 
     min_rows: int = 2
@@ -88,6 +91,7 @@ class Adaptation(nn.Module):
         self.weight = float(weight)
         self.schedule = schedule_of(schedule)
         self.space = space
+        self.compared = False
         self._more: dict[str, Tensor] = {}
 
     def prepare(self, n_domains: int) -> None:
@@ -155,6 +159,7 @@ class Adaptation(nn.Module):
             entries[prefix + label] = view.vectors.new_zeros(()) if value is None else value.detach()
             if value is not None:
                 total, count = total + value, count + 1
+        self.compared = self.compared or count > 0
         entries.update({prefix + key: value for key, value in self._more.items()})
         return total / max(count, 1)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from crossrec.adaptation.base import Adaptation, DomainViews
@@ -264,7 +265,13 @@ class Strategy(Evaluated):
         self._total_steps = float(self.trainer.estimated_stepping_batches)
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's mean of every part of the loss."""
+        """Log the epoch's mean of every part of the loss; say which terms had nothing to compare."""
+        for name, term in self.adaptation.items():
+            if not term.compared and self.current_epoch == 0:
+                rank_zero_warn(
+                    f"adaptation.{name} has compared nothing in the first epoch, because no batch held enough rows of "
+                    "two domains: sampler=cycle gives every domain a share of each batch"
+                )
         self.log_dict({f"train/{k}": v for k, v in self._means.take().items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

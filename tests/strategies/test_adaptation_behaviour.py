@@ -1,0 +1,64 @@
+"""Adaptation stops a model from using what tells the domains apart, and the target gains: see planted.py."""
+
+from pathlib import Path
+
+import planted
+import pytest
+import torch
+from running import run
+
+from crossrec.runs.assemble import load_run
+from crossrec.runs.store import RunFolder
+
+TERMS = {
+    "mmd": ["strategy=mmd", "adaptation.mmd.weight={}", "adaptation.mmd.space=items"],
+    "coral": [
+        "strategy=mmd", "adaptation=[coral]", "adaptation.coral.weight={}0", "adaptation.coral.space=items",
+        "adaptation.coral.mean=true",
+    ],
+    "sinkhorn": [
+        "strategy=mmd", "adaptation=[sinkhorn]", "adaptation.sinkhorn.weight={}e-1", "adaptation.sinkhorn.space=items",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("planted")
+    return [
+        *planted.write(folder), f"paths.runs={folder / 'runs'}", f"paths.prepared={folder / 'prepared'}", "dim=8",
+        "trainer.enable_progress_bar=false", "trainer.accelerator=cpu", "trainer.max_epochs=20", "logger=none",
+        "callbacks=none", "user_encoder=mean", "objective=softmax", "sampler=cycle", "batch_size=64",
+        "optimizer.lr=1e-2",
+        # rows of the target are compared, and not learnt
+        "strategy.domain_weights={a: 1, b: 0}",
+    ]  # fmt: skip
+
+
+def trained(base: list[str], words: list[str]) -> tuple[RunFolder, float, dict[str, torch.Tensor]]:
+    """The run, how much of the nuisance its target items use, and its weights."""
+    folder = Path(next(w for w in base if w.startswith("paths.runs=")).partition("=")[2]).parent
+    made = run([*base, *words], [folder / "conf"])
+    model = load_run(made.path)[1].model
+    return made, planted.use_of_nuisance(model, 1), model.state_dict()
+
+
+@pytest.mark.parametrize("term", list(TERMS))
+def test_the_nuisance_is_dropped_and_the_target_gains(base: list[str], term: str) -> None:
+    merged, uses, weights = trained(base, ["strategy=merged"])
+    off, still_uses, same = trained(base, [word.format(0) for word in TERMS[term]])
+    on, uses_less, _ = trained(base, [word.format(1) for word in TERMS[term]])
+    assert off.metrics == merged.metrics and still_uses == uses
+    assert all(torch.equal(value, same[key]) for key, value in weights.items())
+    assert uses_less < 0.6 * uses
+    ndcg = [made.metrics["test"]["test/b/ndcg@10"] for made in (merged, on)]
+    assert ndcg[1] > 2 * ndcg[0]
+
+
+def test_a_term_that_never_had_anything_to_compare_is_told(base: list[str]) -> None:
+    words = [word for word in base if not word.startswith(("sampler=", "trainer.max_epochs="))]
+    folder = Path(next(w for w in base if w.startswith("paths.runs=")).partition("=")[2]).parent
+    with pytest.warns(UserWarning, match=r"adaptation\.mmd has compared nothing in the first epoch"):
+        run([*words, "trainer.max_epochs=1", "strategy=mmd"], [folder / "conf"])  # windows of a and b differ in length
+    with pytest.warns(UserWarning, match=r"adaptation\.mapping compares users that are in two domains, but none is"):
+        run([*base, "trainer.max_epochs=1", "strategy=mmd", "adaptation=[mapping]"], [folder / "conf"])
