@@ -14,7 +14,9 @@ COMMANDS = {
     "tune": "search hyper-parameters of a study's rows, and write the best as experiments",
     "recommend": "write the top k items per user of a run, with titles",
     "compare": "put finished runs side by side: configs, test metrics, users, learning curves",
+    "gap": "measure how far apart a run's domains are, before and after training",
     "prepare": "turn raw files into a prepared corpus, once",
+    "new": "write a loss of your own: class, config and test",
     "ls": "list config groups, the options of a group, or runs",
 }
 

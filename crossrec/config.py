@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from crossrec.errors import CrossrecError
+from crossrec.plugins import installed
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -28,9 +29,58 @@ def conf_dir() -> Path:
     raise CrossrecError(f"no conf/ folder beside or inside {package}: reinstall crossrec")
 
 
+class Source(NamedTuple):
+    """A folder of configs.
+
+    Attributes:
+        owner: the installed package, or the folder as the command line gave it; empty for our own.
+        folder: where config groups are looked up.
+    """
+
+    owner: str
+    folder: Path
+
+
+def sources(config_dirs: Sequence[Path] = ()) -> list[Source]:
+    """Folders of configs in Hydra's order: ours, installed packages', ``config_dirs``; none twice.
+
+    Hydra takes the first file of a name and says nothing of the others, so a name of ours or of an installed package is
+    refused in what comes later. Between two of ``config_dirs`` the first wins, as they are written.
+
+    Raises:
+        CrossrecError: a name is taken, or an installed package names no folder.
+    """
+    found = [Source("", conf_dir()), *(Source(p.package, p.folder) for p in installed(GROUPS))]
+    taken: dict[tuple[str, str], str] = {}
+    if len(found) > 1 or config_dirs:
+        for owner, folder in found:
+            _refuse_taken(folder, taken)
+            taken |= dict.fromkeys(_names(folder), f"package {owner!r}" if owner else "crossrec")
+    known = [source.folder.resolve() for source in found]
+    for folder in config_dirs:
+        if folder.resolve() not in known:
+            _refuse_taken(folder, taken)
+            known.append(folder.resolve())
+            found.append(Source(str(folder), folder))
+    return found
+
+
+def _names(folder: Path) -> list[tuple[str, str]]:
+    return [(group, path.stem) for group in GROUPS for path in (folder / group).glob("*.yaml")]
+
+
+def _refuse_taken(folder: Path, taken: Mapping[tuple[str, str], str]) -> None:
+    for group, name in sorted(_names(folder)):
+        if owner := taken.get((group, name)):
+            raise CrossrecError(
+                f"{folder / group / name}.yaml would never be read: {group}={name} is an option of {owner}; "
+                "give the file another name"
+            )
+
+
 def search_path(config_dirs: Sequence[Path] = ()) -> list[Path]:
-    """Folders a config group is looked up in, ours first."""
-    return [conf_dir(), *config_dirs]
+    """Folders a config group is looked up in, ours first; see :func:`sources`."""
+    return [source.folder for source in sources(config_dirs)]
 
 
 def quoted(value: object) -> str:
@@ -55,12 +105,18 @@ def options(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, str]:
         option name -> one-line description.
     """
     found: dict[str, str] = {}
-    for folder in search_path(config_dirs):
+    for name, (_, path) in option_files(group, config_dirs).items():
+        comments = [line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line]
+        found[name] = comments[0].lstrip("# ") if comments else ""
+    return found
+
+
+def option_files(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, tuple[str, Path]]:
+    """List the options of a config group: name -> (owner of its :class:`Source`, file)."""
+    found: dict[str, tuple[str, Path]] = {}
+    for owner, folder in sources(config_dirs):
         for path in sorted((folder / group).glob("*.yaml")):
-            comments = [
-                line for line in path.read_text().splitlines() if line.startswith("#") and "@package" not in line
-            ]
-            found[path.stem] = comments[0].lstrip("# ") if comments else ""
+            found.setdefault(path.stem, (owner, path))
     return found
 
 
@@ -73,14 +129,17 @@ def compose(overrides: Sequence[str] = (), name: str = "train", config_dirs: Seq
         config_dirs: more folders of configs.
 
     Raises:
-        CrossrecError: a key or an option does not exist; the message names the nearest ones.
+        CrossrecError: a key or an option does not exist; the message names the nearest ones. Or see :func:`sources`.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
+    from crossrec.search_path import join
     from crossrec.suggestions import explain
 
+    sources(config_dirs)
+    join()
     extra = [search_path_word(d.resolve() for d in config_dirs)] if config_dirs else []
     GlobalHydra.instance().clear()
     try:

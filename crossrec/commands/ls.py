@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crossrec.config import GROUPS, options
+from crossrec.commands.train import split_config_dirs
+from crossrec.config import GROUPS, option_files, options
 from crossrec.errors import CrossrecError
 
-USAGE = """usage: crossrec ls [GROUP | runs [FOLDER] [--csv FILE]]
+USAGE = """usage: crossrec ls [GROUP] [--config-dir DIR ...]
+       crossrec ls runs [FOLDER] [--csv FILE]
 
-Without an argument: the config groups. With one: its options, a line each.
+Without an argument: the config groups. With one: its options, a line each; one that an installed package or a folder of
+--config-dir brings is marked with its name.
 `runs`: the runs below FOLDER (default: runs); --csv writes their test metrics to a .csv file, a row for each run,
 domain and metric."""
 
@@ -19,20 +22,26 @@ def main(arguments: list[str]) -> None:
     if any(a in ("-h", "--help") for a in arguments):
         print(USAGE)
         return
-    if not arguments:
-        for group in GROUPS:
-            print(f"{group:<14} {', '.join(options(group))}")
-        return
-    group = arguments[0]
-    if group == "runs":
+    if arguments[:1] == ["runs"]:
         _runs(arguments[1:])
         return
+    folders, words = split_config_dirs(arguments)
+    if not words:
+        for group in GROUPS:
+            names = [f"{n} ({o})" if o else n for n, (o, _) in option_files(group, folders).items()]
+            print(f"{group:<14} {', '.join(names)}")
+        return
+    group, *more = words
+    if more:
+        raise CrossrecError(f"`crossrec ls` takes one group, not {' '.join(words)!r}")
     if group not in GROUPS:
         from crossrec.suggestions import nearest
 
         raise CrossrecError(f"no config group {group!r}{nearest(group, GROUPS)}")
-    for name, text in options(group).items():
-        print(f"{name:<18} {text}")
+    files = option_files(group, folders)
+    for name, text in options(group, folders).items():
+        owner = files[name][0]
+        print(f"{name:<18} {f'[{owner}] ' if owner else ''}{text}")
 
 
 def _runs(arguments: list[str]) -> None:

@@ -7,17 +7,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossrec.config import compose, conf_dir, plain
+from crossrec.config import compose, conf_dir, plain, search_path_word, sources
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-USAGE = """usage: crossrec train [-m] [--config-dir DIR] [KEY=VALUE ...]
+USAGE = """usage: crossrec train [-m] [--config-dir DIR ...] [KEY=VALUE ...]
 
 Trains one run, or with -m every combination of comma-separated values, and writes one folder a run below paths.runs.
 The same line again returns a finished run at once and resumes a broken one.
@@ -36,13 +35,15 @@ def main(arguments: list[str]) -> None:
         return
     import hydra
 
+    from crossrec.search_path import join
     from crossrec.suggestions import explain
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we tell them in one sentence
-    _check(arguments)
+    join()
+    hydra_words = _for_hydra(arguments)
     application = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="train")(job)
     try:
-        with _startable(arguments):
+        with _startable(hydra_words):
             application()
     except _Refused as refused:
         raise refused.error from None
@@ -80,22 +81,61 @@ def _startable(arguments: list[str]) -> Iterator[None]:
         sys.argv, main_module.__spec__ = argv, spec
 
 
+def split_config_dirs(arguments: list[str]) -> tuple[list[Path], list[str]]:
+    """Tell the folders of ``--config-dir DIR``, as often as it is given, from the other words.
+
+    Raises:
+        CrossrecError: there is no such folder.
+    """
+    folders, rest, words = [], [], iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option not in ("--config-dir", "-cd"):
+            rest.append(word)
+            continue
+        folder = value if equals else next(words, "")
+        if not Path(folder).is_dir() or not folder:
+            raise CrossrecError(f"--config-dir {folder} is not a folder" if folder else "--config-dir needs a folder")
+        folders.append(Path(folder))
+    return folders, rest
+
+
 def config_dirs(arguments: list[str]) -> list[Path]:
     """Folders given by ``--config-dir DIR``."""
-    found = [Path(b) for a, b in pairwise(arguments) if a in ("--config-dir", "-cd")]
-    return found + [Path(a.partition("=")[2]) for a in arguments if a.startswith("--config-dir=")]
+    return split_config_dirs(arguments)[0]
+
+
+def _for_hydra(arguments: list[str]) -> list[str]:
+    """The words as Hydra reads them: overrides side by side, then options, one ``--config-dir`` at most.
+
+    It refuses an option between two overrides, and reads the last of several ``--config-dir``; so they become its path.
+    """
+    folders, rest = split_config_dirs(arguments)
+    sources(folders)
+    overrides, options = _split_options(rest)
+    if len(folders) < 2:
+        return [*overrides, *options, *(w for folder in folders for w in ("--config-dir", str(folder)))]
+    if any(word.startswith("hydra.searchpath=") for word in overrides):
+        raise CrossrecError("hydra.searchpath and several --config-dir cannot be joined: give all as --config-dir")
+    return [*overrides, search_path_word(folder.resolve() for folder in folders), *options]
+
+
+VALUED = ("--config-dir", "--config-name", "--config-path", "--package", "--cfg", "-cd", "-cn", "-cp", "-p", "-c")
 
 
 def override_words(arguments: list[str]) -> list[str]:
     """The words that are no option of Hydra's and no option's value."""
-    valued = ("--config-dir", "--config-name", "--config-path", "--package", "--cfg", "-cd", "-cn", "-cp", "-p", "-c")
-    return [a for before, a in pairwise(["", *arguments]) if not a.startswith("-") and before not in valued]
+    return _split_options(arguments)[0]
 
 
-def _check(arguments: list[str]) -> None:
-    for folder in config_dirs(arguments):
-        if not folder.is_dir():
-            raise CrossrecError(f"--config-dir {folder} is not a folder")
+def _split_options(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Overrides, and options with their values; ``--info`` may have one."""
+    overrides: list[str] = []
+    options: list[str] = []
+    for before, word in zip(["", *arguments], arguments):
+        is_value = before in VALUED or (before == "--info" and "=" not in word)
+        (options if is_value or word.startswith("-") else overrides).append(word)
+    return overrides, options
 
 
 def job(config: DictConfig) -> float | None:

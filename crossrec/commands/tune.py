@@ -9,8 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossrec.config import search_path_word
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -104,9 +102,9 @@ def write(tuned: Tuned, folder: Path) -> Path:
 
 
 def _selection(tuned: Tuned, folder: Path) -> str:
-    dirs = [os.path.relpath(d) for d in tuned.setting.study.config_dirs]
-    search = [search_path_word(dirs)] if dirs else []
-    return shlex.join(["--config-dir", os.path.relpath(folder), *search, f"experiment={tuned.setting.name}"])
+    folders = [folder, *tuned.setting.study.config_dirs]
+    search = [word for d in folders for word in ("--config-dir", os.path.relpath(d))]
+    return shlex.join([*search, f"experiment={tuned.setting.name}"])
 
 
 def _split(study: Study, words: list[str]) -> tuple[list[str], list[str]]:

@@ -1,0 +1,95 @@
+import inspect
+import shlex
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from running import crossrec
+
+from crossrec.adaptation import base
+from crossrec.cli import main
+from crossrec.commands.new import KINDS, class_name, commands, write
+from crossrec.config import compose, options
+from crossrec.errors import CrossrecError
+from crossrec.runs.summary import find_runs
+
+
+def test_the_files_of_every_kind_pass_their_test_and_train_as_printed(
+    small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "with space"
+    lines = {}
+    for kind in KINDS:
+        main(["new", "adaptation", f"my_{kind}", "--kind", kind, "--into", str(folder)])
+        lines[kind] = [shlex.split(line) for line in capsys.readouterr().out.splitlines()[-2:]]
+        assert lines[kind] == [shlex.split(line) for line in commands(f"my_{kind}", folder)]
+    (python, *tested), (variable, program, *trained) = lines["pairwise"]
+    assert (python, program) == ("python", "crossrec")
+    files = [lines[kind][0][-1] for kind in KINDS]  # one process for all
+    words = [sys.executable, *tested[:-1], *files, "-p", "no:cacheprovider"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert f"{6 * len(KINDS)} passed" in done.stdout
+    every = [f"my_{kind}" for kind in KINDS]
+    trained = [word.replace("[mmd,my_pairwise]", f"[mmd,{','.join(every)}]") for word in trained]
+    done = crossrec(*trained, *small, cwd=tmp_path, PYTHONPATH=variable.partition("=")[2])
+    assert done.returncode == 0, done.stderr
+    (made,) = find_runs(tmp_path / "runs")
+    assert made.finished and made.config["adaptation"]["my_pairwise"]["weight"] == 0.1
+    logged = (made.path / "log" / "metrics.csv").read_text()
+    assert all(f"adaptation/{name}/" in logged for name in every)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_config_names_every_option_with_its_default_and_a_comment(kind: str, tmp_path: Path) -> None:
+    path = write("my_gap", kind, tmp_path)["config"]
+    node = compose(["adaptation=[my_gap]"], config_dirs=[tmp_path / "conf"]).adaptation.my_gap
+    kinds = inspect.getmro(getattr(base, class_name(kind) + "Adaptation"))
+    takes = [p for c in kinds if issubclass(c, base.Adaptation) for p in inspect.signature(c).parameters.values()]
+    defaults = {p.name: p.default for p in takes if p.kind is p.KEYWORD_ONLY} | {"name": "my_gap"}
+    assert {**defaults, "_target_": "my_gap.MyGap"} == dict(node)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "# @package adaptation.my_gap"
+    assert options("adaptation", [tmp_path / "conf"])["my_gap"] == KINDS[kind].summary
+    bare = [b for a, b in pairwise(lines) if not a.startswith("#") and not b.startswith("#")]
+    assert bare == ["name: my_gap"]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("my-gap", "cannot name a Python module: use small letters"),
+        ("2gap", "cannot name a Python module"),
+        ("MyGap", "cannot name a Python module"),
+        ("", "cannot name a Python module"),
+        ("class", "means something else"),
+        ("null", "means something else"),
+        ("none", "means something else"),  # its class would be None
+        ("tensor", "means something else"),  # its class would hide torch's
+        ("mmd", "adaptation=mmd is there already"),
+        ("json", "'json' is a module that Python can import already: choose another, as in my_json"),
+        ("crossrec", "can import already"),
+        ("items", "attribute of every torch module"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused(name: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(CrossrecError, match=told):
+        write(name, "pairwise", tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("there", ["my_gap.py", "test_my_gap.py", "conf/adaptation/my_gap.yaml", "my_gap/__init__.py"])
+def test_nothing_is_written_where_one_of_the_files_is(there: str, tmp_path: Path) -> None:
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).write_text("mine")
+    with pytest.raises(CrossrecError, match="is there already: nothing is overwritten"):
+        write("my_gap", "pairwise", tmp_path)
+    assert [p.read_text() for p in tmp_path.rglob("*") if p.is_file()] == ["mine"]
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CrossrecError, match="is a file, not a folder"):
+        write("my_gap", "pairwise", tmp_path / "file")
