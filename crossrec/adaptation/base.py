@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import torch
 from torch import Tensor, nn
 
-from crossrec.adaptation.gather import gather_views
+from crossrec.adaptation.gather import gather_views, world_size
 from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, choose_rows, distinct, domain_pairs, matched
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
@@ -148,7 +148,9 @@ class Adaptation(nn.Module):
                 )
         layers = {name: _whole(view.layers[name]) for name in self.needs}
         view = replace(view, vectors=_whole(view.vectors), layers=layers)
-        view = distinct(gather_views(distinct(view)))
+        view = distinct(view)
+        if world_size() > 1:
+            view = distinct(gather_views(view))
         total, count = self.zero(view.vectors), 0
         self._more = {}
         for label, value in self.parts(view, target):

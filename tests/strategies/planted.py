@@ -1,8 +1,8 @@
 """A corpus in which only one direction of the items differs between the domains, and it misleads in the target.
 
 An item is a vector [t, z] of four tastes and a nuisance. In the source ``a`` z is N(0, 1) and everybody likes it:
-choices follow <p, t> + 2 z. In the target ``b`` z is N(4, 3^2) and nobody looks at it: choices follow <p, t>. A model that
-takes what it learnt of z from the source to the target ranks by noise there.
+choices follow <p, t> + 2 z. In the target ``b`` z is N(4, 3^2) and nobody looks at it: choices follow <p, t>. A model
+that takes what it learnt of z from the source to the target ranks by noise there.
 """
 
 from pathlib import Path
