@@ -2,9 +2,9 @@
 
     python scripts/bench_adaptation.py [TERM ...]
 
-Two runs, both at batch 2,048 and width 64: `pairs`, BPR on ML-1M and ML-100K with id towers, the cheapest step there is,
-and `sequences`, a transformer over Food-Kitchen with the full softmax. Steps with every term and without any alternate;
-the table has the median step without a term in milliseconds, and what each term adds to it.
+Two runs, both at batch 2,048 and width 64: `pairs`, BPR on ML-1M and ML-100K with id towers, the cheapest step there
+is, and `sequences`, a transformer over Food-Kitchen with the full softmax. Steps with every term and without any
+alternate; the table has the median step without a term in milliseconds, and what each term adds to it.
 """
 
 from __future__ import annotations
