@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -32,7 +34,7 @@ def test_the_wheel_trains_from_another_directory_with_its_own_conf(small: list[s
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
     for folder, inside in ((REPO / "conf", "crossrec/conf"), (REPO / "crossrec", "crossrec")):
-        for path in [*folder.rglob("*.py"), *folder.rglob("*.yaml")]:
+        for path in (path for ending in ("py", "yaml", "txt") for path in folder.rglob(f"*.{ending}")):
             if "_plugins" in path.parts:
                 continue
             assert f"{inside}/{path.relative_to(folder)}" in packed
@@ -56,3 +58,49 @@ def test_the_wheel_trains_from_another_directory_with_its_own_conf(small: list[s
     (versions,) = (tmp_path / "runs").glob("*/versions.json")
     assert json.loads(versions.read_text())["git"] is None  # a wheel lies in no checkout
     assert list(elsewhere.iterdir()) == []
+    _a_loss_of_ones_own(elsewhere, site, small)
+    _a_package_of_losses(elsewhere, site, small)
+
+
+def _a_loss_of_ones_own(folder: Path, site: Path, small: list[str]) -> None:
+    """In an empty folder, `crossrec new` and the two lines that it prints."""
+    printed = python("-m", "crossrec", "new", "adaptation", "my_gap", cwd=folder, PYTHONPATH=str(site))
+    tested, trained = (shlex.split(line) for line in printed.splitlines()[-2:])
+    python(*tested[1:], "-p", "no:cacheprovider", cwd=folder, PYTHONPATH=str(site))
+    assert trained[:2] == ["PYTHONPATH=.", "crossrec"]
+    paths = os.pathsep.join([".", str(site)])
+    python("-m", "crossrec", *trained[2:], *small, cwd=folder, PYTHONPATH=paths)
+    assert "adaptation/my_gap/0-1" in _log_of("my_gap", folder)
+
+
+def _a_package_of_losses(folder: Path, site: Path, small: list[str]) -> None:
+    """A package with the entry point of README.md, built and installed by pip, has a loss that trains by its name."""
+    points = re.search(r"```toml\n(.*?)```", (REPO / "README.md").read_text(), re.S)
+    assert points
+    home = folder / "project" / "my_package"
+    (home / "conf" / "adaptation").mkdir(parents=True)
+    (home / "__init__.py").touch()
+    code, config = (folder / "my_gap.py").read_text(), (folder / "conf" / "adaptation" / "my_gap.yaml").read_text()
+    (home / "losses.py").write_text(code.replace("MyGap", "TheirGap"))
+    config = config.replace("my_gap.MyGap", "my_package.losses.TheirGap").replace("my_gap", "their_gap")
+    (home / "conf" / "adaptation" / "their_gap.yaml").write_text(config)
+    build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    project = '[project]\nname = "my_package"\nversion = "1.0"\n'
+    (home.parent / "pyproject.toml").write_text(build + project + points[1])
+    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    python(*install, "--no-build-isolation", "--target", str(site), str(home.parent), cwd=folder)
+    listed = python("-m", "crossrec", "ls", "adaptation", cwd=folder, PYTHONPATH=str(site))
+    assert "their_gap          [my_package] squared distance of the domains' mean vectors" in listed
+    words = ["strategy=mmd", "adaptation=[mmd,their_gap]", *small]
+    python("-m", "crossrec", "train", *words, cwd=folder, PYTHONPATH=str(site))
+    assert "adaptation/their_gap/0-1" in _log_of("their_gap", folder)
+
+
+def _log_of(name: str, folder: Path) -> str:
+    """Metrics of the run that has a term of that name."""
+    (log,) = (
+        path.parent / "log" / "metrics.csv"
+        for path in (folder.parent / "runs").glob("*/config.yaml")
+        if f"{name}:" in path.read_text()
+    )
+    return log.read_text()

@@ -1,4 +1,5 @@
 import inspect
+import re
 import shlex
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from running import crossrec
+from running import REPO, crossrec
 
 from crossrec.adaptation import base
 from crossrec.cli import main
@@ -93,3 +94,20 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(CrossrecError, match="is a file, not a folder"):
         write("my_gap", "pairwise", tmp_path / "file")
+
+
+def test_the_study_of_the_readme_composes_and_its_function_trains(small: list[str], tmp_path: Path) -> None:
+    readme = (REPO / "README.md").read_text()
+    study = re.search(r"```yaml\n(# my_gap\.yaml.*?)```", readme, re.S)
+    code = re.search(r"```python\n(# my_losses\.py\n.*?)```", readme, re.S)
+    line = re.search(r"PYTHONPATH=\. crossrec (train .*function=my_losses\.mean_gap)\n", readme)
+    assert study and code and line
+    write("my_gap", "pairwise", tmp_path)
+    (tmp_path / "my_gap_study.yaml").write_text(study[1].replace("data=movielens", ", ".join(small)))
+    done = crossrec("sweep", "my_gap_study.yaml", "--dry-run", cwd=tmp_path, PYTHONPATH=".")
+    assert done.returncode == 0, done.stderr
+    assert len(set(re.findall(r"synthetic-mmd-\w{12}", done.stdout))) == 12
+    (tmp_path / "my_losses.py").write_text(code[1])
+    done = crossrec(*shlex.split(line[1]), *small, cwd=tmp_path, PYTHONPATH=".")
+    assert done.returncode == 0, done.stderr
+    assert "adaptation/mean_gap/0-1" in next((tmp_path / "runs").glob("*/log/metrics.csv")).read_text()
