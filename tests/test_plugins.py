@@ -10,6 +10,7 @@ import pytest
 from running import crossrec
 
 from crossrec.cli import main
+from crossrec.commands.evaluate import evaluation_of
 from crossrec.commands.train import composed
 from crossrec.config import option_files, options
 from crossrec.errors import CrossrecError
@@ -78,6 +79,14 @@ def test_an_installed_option_is_listed_with_its_package(site: Path, capsys: pyte
     assert composed(["adaptation=[mmd,tiny_gap,mine]"], [folder])["adaptation"]["tiny_gap"]["name"] == "tiny_gap"
     with pytest.raises(CrossrecError, match="no option 'tiny_gab' for adaptation; did you mean tiny_gap"):
         composed(["adaptation=[tiny_gab]"])
+
+
+def test_a_run_is_evaluated_under_an_installed_protocol(site: Path) -> None:
+    folder = install(site, ["tiny_gap"]).parent / "evaluation"
+    folder.mkdir()
+    ours = option_files("evaluation")["sampled_99"][1].read_text()
+    (folder / "sampled_9.yaml").write_text(ours.replace("99", "9"))
+    assert evaluation_of({}, ["evaluation=sampled_9"])["n_candidates"] == 9
 
 
 @pytest.mark.parametrize("value", ["tiny_losses.conf", "tiny_losses.conf.here", "tiny_losses.conf.adaptation"])

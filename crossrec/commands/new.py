@@ -154,8 +154,15 @@ def write(name: str, kind: str, folder: Path) -> dict[str, Path]:
         "config": _template("common.yaml.txt", words) + made.options,
         "test": _template(made.test, words),
     }
-    for role, text in texts.items():
-        write_text(paths[role], text)
+    written: list[Path] = []
+    try:
+        for role, text in texts.items():
+            write_text(paths[role], text)
+            written.append(paths[role])
+    except OSError as error:
+        for path in written:
+            path.unlink()
+        raise CrossrecError(f"cannot write {error.filename}: {error.strerror}; choose another --into FOLDER") from error
     return paths
 
 

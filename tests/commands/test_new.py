@@ -94,6 +94,10 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(CrossrecError, match="is a file, not a folder"):
         write("my_gap", "pairwise", tmp_path / "file")
+    (tmp_path / "conf").write_text("mine")
+    with pytest.raises(CrossrecError, match=r"cannot write .*conf"):
+        write("my_gap", "pairwise", tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["conf", "file"]
 
 
 def test_the_study_of_the_readme_composes_and_its_function_trains(small: list[str], tmp_path: Path) -> None:
