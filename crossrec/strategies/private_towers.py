@@ -1,0 +1,107 @@
+"""Networks that part a tower's vectors into what all domains share and what is private to each."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Fusion = Literal["gate", "sum", "concat-linear"]
+FUSIONS = ("gate", "sum", "concat-linear")
+
+FIRST_LOG_VARIANCE = -10.0
+"""Of the variational shared part: noise of deviation e^-5, a third of that of a new id vector's coordinates."""
+
+
+class ZeroLinear(nn.Linear):
+    """A linear layer that starts at zero, so what it is added to starts as it is; it draws no random number."""
+
+    def reset_parameters(self) -> None:
+        """Set weight and bias to 0."""
+        nn.init.zeros_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class PrivateTowers(nn.Module):
+    """Part h of domain d into a shared and a private vector, fuse them, and reconstruct h from them.
+
+    With m_j = 1 for j = 0, 2, 4... and 0 for j = 1, 3, 5..., and every map A x + c at first zero,
+
+    - shared: s = k m * h + S h + c, the same map for all domains;
+    - private: p = k (1 - m) * h + P_d h + c_d, a map for each domain;
+    - fused: g * s + (1 - g) * p with g = sigmoid(A [s; p] + c) (``gate``, k = 2); s + p (``sum``, k = 1); s + p +
+      A [s; p] + c (``concat-linear``, k = 1);
+    - reconstruction: (s + p) / k + D (s + p) + c, the same map for all domains.
+
+    So at first the shared part is every other coordinate of h and the private part the others, and the fused vector and
+    the reconstruction are h itself, bit for bit. Weight decay pulls back to there. With ``variational`` the s above is
+    a mean, and s is drawn from N(mean, exp(l)), l = -10 + L h + c, in training; in evaluation it is the mean.
+
+    A zero vector, as of a user without history, becomes the constants c of its domain, fused: one vector for all such
+    rows of a domain, at first zero.
+
+    Args:
+        dim: f, the width of the vectors.
+        n_domains: number of domains.
+        fusion: ``gate``, ``sum`` or ``concat-linear``.
+        variational: draw the shared part.
+
+    Shape:
+        (n, f) and (n,) domain index -> (n, f), and layers (n, f) ``shared``, ``private``, ``input``,
+        ``reconstruction`` (and ``mean``, ``log_variance``).
+
+    Example:
+        >>> towers = PrivateTowers(dim=3, n_domains=2, fusion="sum")
+        >>> fused, layers = towers(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([1]))
+        >>> layers["shared"].tolist(), layers["private"].tolist(), fused.tolist()
+        ([[1.0, 0.0, 3.0]], [[0.0, 2.0, 0.0]], [[1.0, 2.0, 3.0]])
+    """
+
+    first: Tensor
+
+    def __init__(self, dim: int, n_domains: int, *, fusion: Fusion = "gate", variational: bool = False) -> None:
+        super().__init__()
+        self.fusion = fusion
+        self.scale = 2.0 if fusion == "gate" else 1.0
+        self.register_buffer("first", (torch.arange(dim) % 2 == 0).float() * self.scale, persistent=False)
+        self.shared = ZeroLinear(dim, dim)
+        self.private = nn.Parameter(torch.zeros(n_domains, dim, dim))
+        self.private_bias = nn.Parameter(torch.zeros(n_domains, dim))
+        self.decoder = ZeroLinear(dim, dim)
+        self.fuse = None if fusion == "sum" else ZeroLinear(2 * dim, dim)
+        self.log_variance = ZeroLinear(dim, dim) if variational else None
+
+    def forward(self, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the fused vectors and the layers."""
+        shared = vectors * self.first + self.shared(vectors)
+        layers = {"input": vectors}
+        if self.log_variance is not None:
+            log_variance = FIRST_LOG_VARIANCE + self.log_variance(vectors)
+            layers |= {"mean": shared, "log_variance": log_variance}
+            if self.training:
+                shared = shared + (0.5 * log_variance).exp() * torch.randn_like(shared)
+        private = vectors * (self.scale - self.first) + self._own(vectors, domains)
+        both = shared + private
+        layers |= {"shared": shared, "private": private, "reconstruction": both / self.scale + self.decoder(both)}
+        return self._fused(shared, private), layers
+
+    def _fused(self, shared: Tensor, private: Tensor) -> Tensor:
+        if self.fuse is None:
+            return shared + private
+        change: Tensor = self.fuse(torch.cat([shared, private], 1))
+        if self.fusion == "concat-linear":
+            return shared + private + change
+        gate = change.sigmoid()
+        return gate * shared + (1.0 - gate) * private
+
+    def _own(self, vectors: Tensor, domains: Tensor) -> Tensor:
+        """P_d h + c_d of each row's domain: a product a domain, since a weight a row would be f times the vectors."""
+        order = domains.argsort(stable=True)
+        sizes = torch.bincount(domains, minlength=len(self.private)).tolist()
+        rows = torch.split(vectors[order], sizes)
+        # a domain without rows takes part too: DistributedDataParallel wants every parameter in the graph
+        own = torch.cat([F.linear(x, w, b) for x, w, b in zip(rows, self.private, self.private_bias)])
+        return own[order.argsort()]

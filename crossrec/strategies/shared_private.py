@@ -1,0 +1,92 @@
+"""Shared and private parts of the vectors, kept apart and fused: Domain Separation Networks for two towers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from crossrec.adaptation.base import SPACES, DomainViews
+from crossrec.adaptation.base import Space as Spaces
+from crossrec.data.batches import Batch
+from crossrec.data.schema import Domain
+from crossrec.encoders.base import ItemEncoder
+from crossrec.errors import CrossrecError
+from crossrec.strategies.base import Space, Strategy
+from crossrec.strategies.private_towers import FUSIONS, Fusion, PrivateTowers
+
+
+class SharedPrivate(Strategy):
+    """Train on all domains; a vector's shared part is compared between domains, its private part is the domain's own.
+
+    Loss: L_rec + sum_k w_k L_k. L_rec scores the fused vectors. Pairwise terms (mmd, coral...) compare the shared
+    vectors; ``difference`` or ``club`` keep shared and private apart, ``simse`` makes them hold all of the tower's
+    vector, ``vib`` bounds what the shared part holds (of ``variational``). The parts: :class:`PrivateTowers`, which
+    starts as the identity, so the first scores are those of strategy=merged.
+
+    Source: Bousmalis et al., "Domain separation networks", NIPS 2016, eq. (1). Deviations: what is parted and
+    reconstructed is the vector of a tower that is trained with the rest, not a fixed image; the encoders and the
+    decoder on top are affine and start as the identity; the task, recommendation, has labels in all domains, and reads
+    the fused vector, not the shared one alone; all terms run from the first step.
+
+    Args:
+        space: whose vectors have parts: ``users``, ``items`` or ``both``. The other tower is as in strategy=merged.
+        private: false: nothing is added, the shared vector is the tower's, and only it can be compared.
+        fusion: ``gate``, ``sum`` or ``concat-linear``; of ``private=true``.
+        variational: the shared part is drawn from a Gaussian, for ``vib``; needs ``private=true``.
+        arguments: see :class:`Strategy`.
+
+    Raises:
+        CrossrecError: an option has none of its values.
+    """
+
+    def __init__(
+        self,
+        *,
+        item_encoder: ItemEncoder,
+        domains: Sequence[Domain],
+        space: Spaces = "users",
+        private: bool = True,
+        fusion: Fusion = "gate",
+        variational: bool = False,
+        **arguments: Any,
+    ) -> None:
+        if space not in SPACES:
+            raise CrossrecError(f"strategy.space={space!r} must be users, items or both")
+        if fusion not in FUSIONS:
+            raise CrossrecError(f"strategy.fusion={fusion!r} must be {', '.join(FUSIONS[:-1])} or {FUSIONS[-1]}")
+        for name, value in (("private", private), ("variational", variational)):
+            if not isinstance(value, bool):
+                raise CrossrecError(f"strategy.{name}={value!r} must be true or false")
+        if variational and not private:
+            raise CrossrecError("strategy.variational=true needs strategy.private=true: without it nothing is drawn")
+        super().__init__(item_encoder=item_encoder, domains=domains, **arguments)
+        self.spaces = SPACES[space]
+        made = self.spaces if private else ()
+        towers = [PrivateTowers(item_encoder.dim, len(domains), fusion=fusion, variational=variational) for _ in made]
+        # a ModuleDict takes no key "items"
+        self.towers = nn.ModuleDict({f"of_{s}": tower for s, tower in zip(made, towers)})
+
+    def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the fused vectors, and the parts as layers; see :class:`PrivateTowers`."""
+        if f"of_{space}" in self.towers:
+            return cast("tuple[Tensor, dict[str, Tensor]]", self.towers[f"of_{space}"](vectors, domains))
+        return vectors, {"shared": vectors} if space in self.spaces else {}
+
+    def adaptation_views(self, views: dict[str, DomainViews]) -> dict[str, DomainViews]:
+        """Show the shared vectors as those to compare; the scored ones are their fusion with the private."""
+        shown = super().adaptation_views(views)
+        return {
+            space: replace(view, vectors=view.layers["shared"]) if space in self.spaces else view
+            for space, view in shown.items()
+        }
+
+    def recommendation_loss(self, batch: Batch) -> tuple[Tensor, dict[str, DomainViews]]:
+        """Loss of the fused vectors; the decoder, which it does not read, is tied to it by 0, as DDP wants it."""
+        loss, views = super().recommendation_loss(batch)
+        for towers in self.towers.values():
+            for parameter in cast(PrivateTowers, towers).decoder.parameters():
+                loss = loss + 0.0 * parameter.sum()
+        return loss, views

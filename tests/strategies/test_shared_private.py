@@ -1,0 +1,181 @@
+import math
+
+import pytest
+import torch
+from running import run
+
+from crossrec.adaptation.mmd import MMD
+from crossrec.errors import CrossrecError
+from crossrec.runs.assemble import load_run
+from crossrec.runs.store import RunFolder
+from crossrec.strategies.private_towers import FUSIONS, PrivateTowers
+
+OWN = "strategy=shared_private"
+ENCODERS = {
+    "id": [],
+    "transformer": ["user_encoder=transformer", "objective=sampled_softmax", "history_length=8"],
+}
+every_encoder = pytest.mark.parametrize("more", ENCODERS.values(), ids=ENCODERS.keys())
+every_fusion = pytest.mark.parametrize("fusion", FUSIONS)
+
+
+def weights(made: RunFolder, path: str = "best") -> dict[str, torch.Tensor]:
+    return torch.load(getattr(made, path), weights_only=True)["state_dict"]
+
+
+def rows(n: int = 9, f: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, f, generator=g), torch.randint(0, 3, (n,), generator=g)
+
+
+def moved(**options) -> PrivateTowers:
+    """Towers of three domains away from their first values."""
+    towers, g = PrivateTowers(5, 3, **options), torch.Generator().manual_seed(1)
+    for parameter in towers.parameters():
+        parameter.data = 0.5 * torch.randn(parameter.shape, generator=g)
+    return towers
+
+
+@every_fusion
+@pytest.mark.parametrize("variational", [False, True])
+@pytest.mark.parametrize("dim", [1, 2, 5])
+def test_towers_start_as_the_identity(fusion: str, variational: bool, dim: int) -> None:
+    before = torch.random.get_rng_state()
+    towers = PrivateTowers(dim, 3, fusion=fusion, variational=variational).eval()
+    vectors, domains = rows(f=dim)
+    fused, layers = towers(vectors, domains)
+    assert torch.equal(fused, vectors) and torch.equal(layers["reconstruction"], vectors)
+    assert torch.equal(layers["input"], vectors) and (layers["shared"] * layers["private"]).abs().max() == 0
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@every_fusion
+def test_towers_are_their_formulas(fusion: str) -> None:
+    towers, (vectors, domains) = moved(fusion=fusion), rows()
+    fused, layers = towers(vectors, domains)
+    scale, even = (2 if fusion == "gate" else 1), torch.tensor([1.0, 0, 1, 0, 1])
+    for i, (h, d) in enumerate(zip(vectors, domains.tolist())):
+        s = scale * even * h + towers.shared.weight @ h + towers.shared.bias
+        p = scale * (1 - even) * h + towers.private[d] @ h + towers.private_bias[d]
+        change = 0 if fusion == "sum" else towers.fuse.weight @ torch.cat([s, p]) + towers.fuse.bias
+        expected = s + p + change if fusion != "gate" else change.sigmoid() * s + (1 - change.sigmoid()) * p
+        again = (s + p) / scale + towers.decoder.weight @ (s + p) + towers.decoder.bias
+        got = fused[i], layers["shared"][i], layers["private"][i], layers["reconstruction"][i]
+        assert all(torch.allclose(x, y, atol=1e-5) for x, y in zip(got, (expected, s, p, again)))
+
+
+def test_the_variational_part_is_drawn_in_training_alone() -> None:
+    towers = moved(variational=True)
+    vectors, domains = rows(1)
+    vectors, domains = vectors.repeat(4000, 1), domains.repeat(4000)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _, layers = towers(vectors, domains)
+    mean, deviation = layers["mean"][0], (0.5 * layers["log_variance"][0]).exp()
+    noise = (layers["shared"] - mean) / deviation
+    assert noise.mean(0).abs().max() < 0.06 and (noise.std(0) - 1).abs().max() < 0.06
+    assert torch.allclose(layers["log_variance"], -10 + towers.log_variance(vectors))
+    _, still = towers.eval()(vectors, domains)
+    assert torch.equal(still["shared"], still["mean"]) and torch.equal(still["mean"], layers["mean"])
+
+
+@every_fusion
+def test_every_row_takes_its_own_domains_part_and_nothing_draws(fusion: str) -> None:
+    before = torch.random.get_rng_state()
+    towers, (vectors, domains) = moved(fusion=fusion), rows()
+    whole, _ = towers(vectors, domains)
+    for d in range(3):
+        alone, _ = towers(vectors[domains == d], domains[domains == d])
+        assert torch.allclose(alone, whole[domains == d], atol=1e-5)
+    assert torch.equal(before, torch.random.get_rng_state())
+    towers(vectors[:0], domains[:0])[0].sum().backward()
+    assert towers.private.grad is not None and not towers.private.grad.any()
+
+
+def test_rows_without_history_are_their_domains_constant() -> None:
+    towers = moved()
+    fused, _ = towers(torch.zeros(4, 5), torch.tensor([0, 1, 2, 1]))
+    assert torch.isfinite(fused).all() and torch.equal(fused[1], fused[3]) and not torch.equal(fused[0], fused[1])
+
+
+@every_encoder
+def test_without_private_parts_weight_zero_is_merged_training_bit_for_bit(small: list[str], more: list[str]) -> None:
+    merged = run([*small, *more])
+    words = [OWN, "strategy.private=false", "adaptation=[mmd]", "adaptation.mmd.weight=0"]
+    made = run([*small, *more, *words, "strategy.space=both"])
+    assert merged.id != made.id and merged.metrics == made.metrics
+    assert not any(key.startswith("towers") for key in weights(made))
+    assert all(torch.equal(value, weights(made)[key]) for key, value in weights(merged).items())
+
+
+@every_encoder
+def test_terms_of_weight_zero_change_nothing(small: list[str], more: list[str]) -> None:
+    plain = run([*small, *more, OWN, "adaptation=[]"])
+    zero = [f"adaptation.{name}.weight=0" for name in ("mmd", "difference", "simse")]
+    made = run([*small, *more, OWN, *zero])
+    assert plain.id != made.id and plain.metrics == made.metrics
+    assert all(torch.equal(value, weights(made)[key]) for key, value in weights(plain).items())
+
+
+@pytest.mark.parametrize(("fusion", "encoder"), [("gate", "id"), ("sum", "transformer"), ("concat-linear", "id")])
+def test_every_parameter_moves_and_a_state_is_loaded_whole(small: list[str], fusion: str, encoder: str) -> None:
+    words = [*small, *ENCODERS[encoder], OWN, "strategy.space=both", "adaptation.simse.space=both"]
+    words += [f"strategy.fusion={fusion}", "strategy.variational=true"]
+    words += ["objective=bce"] if encoder == "id" else []  # BPR does not feel what all items of a domain have in common
+    made = run([*words, "adaptation=[mmd,difference,simse,club,vib]"])
+    state = weights(made, "last")
+    own = {k: v for k, v in state.items() if k.startswith(("towers.", "adaptation.club."))}
+    assert len(own) == 2 * (6 + 2 + 2 * (fusion != "sum")) + 2 * 4 and all(v.any() for v in own.values())
+    assert all((v != 0).flatten(1).any(1).all() for k, v in own.items() if k.endswith("private"))
+    run_of, parts = load_run(made.path)
+    assert all(torch.equal(value, parts.model.state_dict()[key]) for key, value in weights(run_of).items())
+    assert math.isfinite(made.metrics["best_score"])
+
+
+@pytest.mark.parametrize("overlap", [0.0, 1.0])
+@pytest.mark.parametrize("n_domains", [2, 5])
+def test_two_to_five_domains_of_any_overlap(small: list[str], overlap: float, n_domains: int) -> None:
+    words = [f"data.source.overlap={overlap}", f"data.source.n_domains={n_domains}", "target=all"]
+    made = run([*small, *words, OWN, "strategy.space=both", "trainer.max_epochs=1"])
+    assert all(math.isfinite(v) for v in made.metrics["test"].values())
+
+
+def parts_of(made: RunFolder) -> tuple[float, float]:
+    """Mean correlation, in square, of the users' shared and private parts, and MMD of the shared of both domains."""
+    _, parts = load_run(made.path)
+    model, member = parts.model.eval(), torch.from_numpy(parts.corpus.membership)
+    shared, correlation = [], 0.0
+    with torch.no_grad():
+        for d in (0, 1):
+            users = torch.nonzero(member[:, d]).squeeze(1)
+            _, layers = model.represent("users", model.user_encoder(users), torch.full_like(users, d))
+            shared.append(layers["shared"])
+            both = torch.corrcoef(torch.cat([layers["shared"], layers["private"]], 1).T)
+            correlation += float(both[:8, 8:].square().mean()) / 2
+        return correlation, float(MMD(bandwidth="median").distance(*shared))
+
+
+def test_terms_part_shared_from_private_and_join_the_shared(small: list[str]) -> None:
+    words = [*small, OWN, "trainer.max_epochs=15", "callbacks=none", "optimizer.lr=0.02", "batch_size=256"]
+    correlation, gap = parts_of(run([*words, "adaptation=[]"]))
+    apart, _ = parts_of(run([*words, "adaptation=[difference]", "adaptation.difference.weight=10"]))
+    _, joined = parts_of(run([*words, "adaptation=[mmd]", "adaptation.mmd.weight=10"]))
+    assert apart < 0.2 * correlation and joined < 0.5 * gap
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["strategy.space=rows"], "strategy.space='rows' must be users, items or both"),
+        (["strategy.fusion=max"], "strategy.fusion='max' must be gate, sum or concat-linear"),
+        (["strategy.private=maybe"], "strategy.private='maybe' must be true or false"),
+        (["strategy.variational=2"], "strategy.variational=2 must be true or false"),
+        (["strategy.private=false", "strategy.variational=true"], "strategy.variational=true needs"),
+        (["strategy.private=false"], "adaptation.difference compares 'private', but the strategy only shows shared"),
+        (["adaptation=[vib]"], "adaptation.vib compares 'mean'"),
+        (["adaptation.difference.space=items"], "adaptation.difference compares 'shared'.*only shows partner"),
+    ],
+)
+def test_mistakes_are_told(small: list[str], words: list[str], told: str) -> None:
+    with pytest.raises(CrossrecError, match=told):
+        run([*small, OWN, *words])
