@@ -79,8 +79,8 @@ class Sample:
         scale = pooled.square().mean().sqrt()
         _, group = torch.unique(torch.cat([ids_a, ids_b]), return_inverse=True)
         second = torch.cat([torch.zeros(len(a)), torch.ones(len(b))]).double()
-        ones = torch.zeros(2, int(group.max()) + 1).index_put((second.long(), group), torch.ones(()))
-        kind = torch.where(ones.sum(0) == 2, 1, 2 * ones[1].long())
+        shown = torch.zeros(2, int(group.max()) + 1).index_put((second.long(), group), torch.ones(()))
+        kind = torch.where(shown.sum(0) == 2, 1, 2 * shown[1].long())
         return cls(pooled / torch.where(scale > 0, scale, 1.0), second, group, kind)
 
 
