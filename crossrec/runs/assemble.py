@@ -186,7 +186,7 @@ def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[R
         evaluation: replaces the run's own ``evaluation`` group.
 
     Raises:
-        CrossrecError: the folder holds no finished run.
+        CrossrecError: the folder holds no finished run, or its weights are gone.
     """
     run = RunFolder.existing(path)
     if not run.finished:
@@ -203,7 +203,9 @@ def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[R
             "train again"
         )
     assembly = assemble(config, corpus)
-    if run.best.is_file():
+    if assembly.model.trains:
+        if not run.best.is_file():
+            raise CrossrecError(f"run {run.id} has lost {run.best}: delete the run's folder and train it again")
         state = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
         assembly.model.load_state_dict(state)
     return run, assembly

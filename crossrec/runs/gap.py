@@ -116,8 +116,6 @@ def measure(path: Path, rows: int = ROWS) -> RunGap:
             f"run {run.id} trained on {next(iter(names.values()))!r} alone, so there is no gap between training"
             " domains: give a run of a strategy that trains on several, such as merged or mmd"
         )
-    if not run.best.is_file():
-        raise CrossrecError(f"run {run.id} has lost {run.best}: delete the run's folder and train it again")
     before = assemble(run.config, after.corpus)
     vectors = {
         space: {name: _rows(run, space, index, rows, before, after) for index, name in names.items()}

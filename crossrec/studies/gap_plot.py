@@ -36,7 +36,7 @@ def check(picture: Picture) -> None:
             import_module("umap")
         except ImportError:
             raise CrossrecError(
-                "--picture umap needs umap-learn: pip install umap-learn, or use --picture pca"
+                "--picture umap needs umap-learn: pip install 'crossrec[umap]', or use --picture pca"
             ) from None
 
 
