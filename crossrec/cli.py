@@ -14,6 +14,7 @@ COMMANDS = {
     "tune": "search hyper-parameters of a study's rows, and write the best as experiments",
     "recommend": "write the top k items per user of a run, with titles",
     "compare": "put finished runs side by side: configs, test metrics, users, learning curves",
+    "transfer": "tell which domains and users a run helped or hurt, against target_only runs",
     "gap": "measure how far apart a run's domains are, before and after training",
     "prepare": "turn raw files into a prepared corpus, once",
     "new": "write a loss of your own: class, config and test",

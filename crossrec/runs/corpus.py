@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from crossrec.config import build
-from crossrec.data.prepare import prepare
+from crossrec.data.prepare import load_corpus, prepare
 from crossrec.data.schema import Corpus
+from crossrec.errors import CrossrecError
+from crossrec.runs.store import RunFolder
 
 
 def prepare_corpus(config: Mapping[str, Any]) -> Corpus:
     """Prepare the corpus of a config's ``data`` group, or load it where that was done before."""
     data = config["data"]
     return prepare(build(data["source"]), cache_dir=Path(config["paths"]["prepared"]), **(data.get("filter") or {}))
+
+
+def recorded_corpus(run: RunFolder) -> Corpus:
+    """Load the corpus that a run was trained on, or prepare it again where its folder is gone.
+
+    Raises:
+        CrossrecError: the folder is gone and the raw files have changed.
+    """
+    recorded = json.loads((run.path / "corpus.json").read_text())
+    stored = Path(recorded["path"])
+    corpus = load_corpus(stored) if stored.is_dir() else prepare_corpus(run.config)
+    if corpus.fingerprint != recorded["fingerprint"]:
+        raise CrossrecError(
+            f"the raw files of run {run.id} have changed and its prepared corpus {stored} is gone: restore either, or "
+            "train again"
+        )
+    return corpus

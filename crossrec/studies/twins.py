@@ -1,0 +1,213 @@
+"""The ``target_only`` run that a transfer is measured against: which it is, and how it is made where it is missing."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crossrec.config import option_files
+from crossrec.errors import CrossrecError
+from crossrec.runs.identity import MACHINE, SCIENCE
+from crossrec.runs.store import RunFolder
+from crossrec.studies.compare import config_differences
+
+TWIN = "crossrec.strategies.target_only.TargetOnly"
+
+NEAR = 3
+"""A run that differs in no more keys than this is named as nearly a twin."""
+
+OWN = ("strategy", "adaptation", "target")
+"""Config groups that tell a run from its twin."""
+
+
+class Candidate(NamedTuple):
+    """A ``target_only`` run and its config."""
+
+    run: RunFolder
+    config: Mapping[str, Any]
+
+
+class Twin(NamedTuple):
+    """The twin of a run in one domain.
+
+    Attributes:
+        run: of ``target_only``.
+        differ: keys that the run's strategy sets itself -> value in the run and in the twin.
+    """
+
+    run: RunFolder
+    differ: Mapping[str, tuple[str, ...]]
+
+
+class Missing(NamedTuple):
+    """A domain whose twin there is not.
+
+    Attributes:
+        domain: name.
+        run: whose twin is missing.
+        line: command line that trains it.
+        near: sentence on a run that is nearly the twin; empty without one.
+    """
+
+    domain: str
+    run: RunFolder
+    line: str
+    near: str
+
+
+def science_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Dotted keys that count in a run id and differ between two configs -> both values; data are told apart elsewhere.
+
+    >>> science_differences({"seed": 0, "dim": 8, "logger": "csv"}, {"seed": 0, "dim": 16, "logger": "wandb"})
+    {'dim': ('8', '16')}
+    """
+    kept = []
+    for config in (a, b):
+        made = {key: config[key] for key in SCIENCE if key in config}
+        made["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k not in MACHINE}
+        kept.append(made)
+    # texts of one batch of a text model do not count, as in the run id
+    found = config_differences(kept)
+    return {k: v for k, v in found.items() if not (k.startswith("item_encoder.") and k.endswith(".batch_size"))}
+
+
+def candidates(folders: Iterable[Path]) -> list[Candidate]:
+    """Runs of ``target_only`` among ``folders``, finished or not."""
+    made = []
+    for folder in folders:
+        run = RunFolder(folder)
+        # reading YAML is slow: most runs are told by their text
+        if run.config_path.is_file() and TWIN in run.config_path.read_text():
+            config = run.config
+            if config["strategy"]["_target_"] == TWIN and (run.path / "corpus.json").is_file():
+                made.append(Candidate(run, config))
+    return made
+
+
+def named(folders: Sequence[Path]) -> list[Candidate]:
+    """Read runs that somebody names as twins.
+
+    Raises:
+        CrossrecError: one is no run of ``target_only``, or not finished.
+    """
+    for folder in folders:
+        run = RunFolder.existing(folder)
+        if not candidates([folder]):
+            target = run.config["strategy"]["_target_"]
+            raise CrossrecError(f"--against {run.id} is a run of {target}: name runs of strategy=target_only")
+        if not run.finished:
+            raise CrossrecError(f"--against {run.id} is {run.state}: its `crossrec train` line again finishes it")
+    return candidates(folders)
+
+
+def find_twin(run: RunFolder, domain: str, among: Sequence[Candidate]) -> Twin | Missing:
+    """Find the twin of a run in a domain.
+
+    It is a finished run on the same data with ``strategy=target_only``, no adaptation and ``target=domain``, whose
+    config is otherwise the run's in all that counts in a run id. Two kinds of keys may differ: those that the yaml of
+    the run's strategy sets itself, and ``split.evaluated`` where both split the domain. ``sampler.ratios`` name the
+    domains that train, so a run with them may have a twin with another sampler. Of several twins the one that differs
+    least is taken, of those the one that sorts first.
+
+    Args:
+        run: of a strategy that trains on several domains.
+        domain: name of an evaluated domain.
+        among: runs of ``target_only``.
+    """
+    config = run.config
+    twins, near = [], []
+    for candidate in among:
+        if str(candidate.config["target"]) != domain:
+            continue
+        allowed, refused = judge(run, config, candidate, domain)
+        if not refused and candidate.run.finished:
+            twins.append((len(allowed), candidate.run.id, Twin(candidate.run, allowed)))
+        elif len(refused) <= NEAR:
+            near.append((len(refused), candidate.run.id, refusal(candidate, refused)))
+    if twins:
+        return min(twins, key=lambda twin: twin[:2])[2]
+    return Missing(domain, run, twin_line(run, config, domain), min(near)[2] if near else "")
+
+
+def judge(
+    run: RunFolder, config: Mapping[str, Any], candidate: Candidate, domain: str
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
+    """Keys of a candidate that differ from the run's as a twin's may, and those that may not -> both values."""
+    own = set_by_strategy(config)[0]
+    allowed: dict[str, tuple[str, ...]] = {}
+    refused: dict[str, tuple[str, ...]] = {}
+    for key, values in science_differences(config, candidate.config).items():
+        group = key.partition(".")[0]
+        if group in OWN:
+            continue
+        if key == "split.evaluated" and all(_splits(c, domain) for c in (config, candidate.config)):
+            continue
+        free = key in own or (group == "sampler" and bool(config["sampler"].get("ratios")))
+        (allowed if free else refused)[key] = values
+    prints = tuple(fingerprint(r)[:12] for r in (run, candidate.run))
+    if prints[0] != prints[1]:
+        refused["data"] = prints
+    return allowed, refused
+
+
+def refusal(candidate: Candidate, refused: Mapping[str, tuple[str, ...]]) -> str:
+    """Sentence on why a run is no twin."""
+    if not refused:
+        return f"{candidate.run.id} would be the twin, but is {candidate.run.state}, not finished"
+    parts = [f"{key} is {b} in it, {a} in the run" for key, (a, b) in refused.items()]
+    return f"{candidate.run.id} is not the twin: {'; '.join(parts)}"
+
+
+def set_by_strategy(config: Mapping[str, Any]) -> tuple[set[str], dict[str, str]]:
+    """What the yaml of a config's strategy sets outside of the strategy itself: dotted keys, and group -> option."""
+    import yaml
+
+    for _, path in option_files("strategy").values():
+        node = yaml.safe_load(path.read_text()) or {}
+        if node.get("strategy", {}).get("_target_") != config["strategy"]["_target_"]:
+            continue
+        groups = {}
+        for entry in node.get("defaults", []):
+            for key, option in entry.items() if isinstance(entry, dict) else ():
+                group = key.removeprefix("override ").lstrip("/")
+                if group not in OWN:
+                    groups[group] = option
+        body = {k: v for k, v in node.items() if k not in ("defaults", *OWN)}
+        return set(_keys(body)), groups
+    return set(), {}
+
+
+def twin_line(run: RunFolder, config: Mapping[str, Any], domain: str) -> str:
+    """Command line of the twin: the run's own words, with those of its strategy replaced."""
+    dropped = [*OWN, "sampler"] if config["sampler"].get("ratios") else list(OWN)
+    words = []
+    for word in run.overrides:
+        key = word.partition("=")[0].lstrip("+~").partition("@")[0]
+        if key.partition(".")[0] not in dropped:
+            words.append(word)
+    keys = [word.partition("=")[0] for word in words]
+    words += [f"{group}={option}" for group, option in set_by_strategy(config)[1].items() if group not in keys]
+    words += ["sampler=proportional"] if "sampler" in dropped else []
+    words += ["strategy=target_only", "adaptation=[]", f"target={domain}"]
+    return shlex.join(["crossrec", "train", *words])
+
+
+def _splits(config: Mapping[str, Any], domain: str) -> bool:
+    names = config["split"].get("evaluated")
+    return names is None or domain in names
+
+
+def fingerprint(run: RunFolder) -> str:
+    """Content address of the corpus that a run was trained on."""
+    return str(json.loads((run.path / "corpus.json").read_text())["fingerprint"])
+
+
+def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _keys(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
