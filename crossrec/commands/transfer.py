@@ -85,7 +85,8 @@ def shares(made: DomainTransfer) -> str:
         for name, count in (("helped", made.helped), ("hurt", made.hurt), ("unchanged", made.unchanged))
     ]
     seeds = ", ".join(f"seed {seed} {_signed(gain)}" for seed, gain in made.by_seed.items())
-    return f"Users of {made.domain}: {', '.join(parts)}. Gain by seed: {seeds}."
+    split = " Seeds differ in sign." if min(made.by_seed.values()) < 0 < max(made.by_seed.values()) else ""
+    return f"Users of {made.domain}: {', '.join(parts)}. Gain by seed: {seeds}.{split}"
 
 
 def frame(made: Transfer) -> pl.DataFrame:
@@ -99,7 +100,7 @@ def frame(made: Transfer) -> pl.DataFrame:
             whole = g.by == "all"
             for name in ("p", "p_holm", "helped", "unchanged", "hurt", "verdict"):
                 row[name] = getattr(d, name) if whole else None
-            row["seeds"] = " ".join(str(seed) for seed in d.twins)
+            row["seeds"] = " ".join(str(seed) for seed in sorted(d.twins))
             rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -131,7 +132,10 @@ def notes(made: Transfer) -> list[str]:
     if len(made.runs) == 1:
         said.append("One seed: intervals and p are over users, and say nothing of how another seed would come out.")
     else:
-        said.append("A user's values are averaged over seeds first.")
+        said.append(
+            "A user's values are averaged over seeds first: intervals and p are over users, and how far seeds agree is "
+            "in the gains by seed."
+        )
     for d in made.domains:
         if made.selected not in (None, d.domain):
             said.append(
@@ -198,7 +202,7 @@ def _missing(made: Transfer) -> Iterable[str]:
 
 
 def _twins(made: DomainTransfer) -> str:
-    return ", ".join(f"{run} (seed {seed})" for seed, run in made.twins.items())
+    return ", ".join(f"{run} (seed {seed})" for seed, run in sorted(made.twins.items()))
 
 
 def _bounds(group: Group) -> str:

@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,7 @@ def test_shares_and_a_twin_at_zero() -> None:
     assert sentence(made, "auc") == "Transfer helped food: +0.0200 auc (95% interval +0.0100 to +0.0300, p 0.0010)."
     expected = "Users of food: 50.0% helped, 20.0% hurt, 30.0% unchanged. Gain by seed: seed 0 +0.0200."
     assert shares(made) == expected
+    assert shares(replace(made, by_seed={0: 0.05, 3: -0.01})).endswith("seed 3 -0.0100. Seeds differ in sign.")
 
 
 @pytest.mark.parametrize(("shared", "verdict"), [(0, "hurt"), (1, "helped")])
