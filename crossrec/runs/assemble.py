@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +14,11 @@ import torch
 from crossrec.adaptation.base import SPACES, Adaptation, PairedAdaptation
 from crossrec.config import build
 from crossrec.data.datamodule import MultiDomainDataModule
-from crossrec.data.prepare import load_corpus
 from crossrec.data.schema import Corpus
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
-from crossrec.runs.corpus import prepare_corpus
+from crossrec.runs.corpus import recorded_corpus
 from crossrec.runs.store import RunFolder
 from crossrec.strategies.base import Strategy
 
@@ -56,7 +54,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
 
     Args:
         config: the resolved config as plain values.
-        corpus: what :func:`prepare_corpus` returned.
+        corpus: what :func:`~crossrec.runs.corpus.prepare_corpus` returned.
 
     Raises:
         CrossrecError: the parts of the config do not fit each other.
@@ -194,15 +192,7 @@ def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[R
     config = run.config
     if evaluation is not None:
         config["evaluation"] = dict(evaluation)
-    recorded = json.loads((run.path / "corpus.json").read_text())
-    stored = Path(recorded["path"])
-    corpus = load_corpus(stored) if stored.is_dir() else prepare_corpus(config)
-    if corpus.fingerprint != recorded["fingerprint"]:
-        raise CrossrecError(
-            f"the raw files of run {run.id} have changed and its prepared corpus {stored} is gone: restore either, or "
-            "train again"
-        )
-    assembly = assemble(config, corpus)
+    assembly = assemble(config, recorded_corpus(run))
     if assembly.model.trains:
         if not run.best.is_file():
             raise CrossrecError(f"run {run.id} has lost {run.best}: delete the run's folder and train it again")
