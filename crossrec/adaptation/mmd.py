@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.kernels import block_means, check_bandwidths, gaussian_mixture, one_of
 from crossrec.adaptation.numerics import MEDIAN_ROWS, centred, median_square, squared_distances
 from crossrec.errors import CrossrecError
 
@@ -72,17 +72,14 @@ class MMD(PairwiseAdaptation):
         **options: Unpack[PairwiseOptions],
     ) -> None:
         super().__init__(**options)
-        _one_of(self.name, "kernel", kernel, ("linear", "gaussian"))
-        _one_of(self.name, "estimator", estimator, ("biased", "unbiased", "linear"))
-        _one_of(self.name, "reduce", reduce, ("mean", "sum"))
+        one_of(self.name, "kernel", kernel, ("linear", "gaussian"))
+        one_of(self.name, "estimator", estimator, ("biased", "unbiased", "linear"))
+        one_of(self.name, "reduce", reduce, ("mean", "sum"))
         if isinstance(bandwidth, str):
-            _one_of(self.name, "bandwidth", bandwidth, ("median", "ema", "or a number"))
+            one_of(self.name, "bandwidth", bandwidth, ("median", "ema", "or a number"))
         elif bandwidth <= 0:
             raise CrossrecError(f"adaptation.{self.name}.bandwidth={bandwidth} must be positive")
-        if not bandwidths or min(bandwidths) <= 0:
-            raise CrossrecError(
-                f"adaptation.{self.name}.bandwidths={list(bandwidths)} must be one or more positive numbers"
-            )
+        check_bandwidths(self.name, bandwidths)
         if not 0 <= momentum < 1:
             raise CrossrecError(f"adaptation.{self.name}.momentum={momentum} must be from 0 to below 1")
         if bandwidth == "ema" and self.space == "both":
@@ -107,7 +104,7 @@ class MMD(PairwiseAdaptation):
             return _linear_kernel(a, b, unbiased=self.estimator == "unbiased")
         squares = squared_distances(torch.cat([a, b]))
         kernel = self._gaussian(squares, self._sigma_squared(squares.detach()))
-        return _block_means(kernel, len(a), unbiased=self.estimator == "unbiased")
+        return block_means(kernel, len(a), unbiased=self.estimator == "unbiased")
 
     def _linear_time(self, a: Tensor, b: Tensor) -> Tensor:
         n = min(len(a), len(b)) // 2 * 2
@@ -121,8 +118,7 @@ class MMD(PairwiseAdaptation):
         return (kernel[0] + kernel[1] - kernel[2] - kernel[3]).mean()
 
     def _gaussian(self, squares: Tensor, sigma_squared: Tensor) -> Tensor:
-        total: Tensor = _Mixture.apply(squares, -0.5 / sigma_squared, self.bandwidths)  # type: ignore[no-untyped-call]
-        return total / len(self.bandwidths) if self.reduce == "mean" else total
+        return gaussian_mixture(squares, sigma_squared, self.bandwidths, self.reduce)
 
     @torch.no_grad()
     def _sigma_squared(self, squares: Tensor) -> Tensor:
@@ -138,47 +134,9 @@ class MMD(PairwiseAdaptation):
         return running
 
 
-class _Mixture(torch.autograd.Function):
-    """Sum over c of exp(rate * squares / c), with its derivative made in the same pass: it is the cost of a step."""
-
-    @staticmethod
-    def forward(ctx: Any, squares: Tensor, rate: Tensor, bandwidths: tuple[float, ...]) -> Tensor:
-        total, slope = torch.zeros_like(squares), torch.zeros_like(squares)
-        kernel, wider = squares, 0.0
-        for c in sorted(bandwidths, reverse=True):  # exp(2 x) is the square of exp(x)
-            kernel = kernel.square_() if wider == 2.0 * c else torch.exp(squares * (rate / c))
-            total.add_(kernel)
-            slope.add_(kernel, alpha=1.0 / c)
-            wider = c
-        ctx.save_for_backward(slope.mul_(rate))
-        return total
-
-    @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (slope,) = ctx.saved_tensors
-        return gradients[0] * slope, None, None
-
-
-def _block_means(kernel: Tensor, n: int, *, unbiased: bool) -> Tensor:
-    m = len(kernel) - n
-    xx, yy = kernel[:n, :n], kernel[n:, n:]
-    cross = 2.0 * kernel[:n, n:].mean()
-    if not unbiased:
-        return xx.mean() + yy.mean() - cross
-    within_x = (xx.sum() - xx.diagonal().sum()) / (n * (n - 1))
-    within_y = (yy.sum() - yy.diagonal().sum()) / (m * (m - 1))
-    return within_x + within_y - cross
-
-
 def _linear_kernel(a: Tensor, b: Tensor, *, unbiased: bool) -> Tensor:
     gap = (a.mean(0) - b.mean(0)).square().sum()
     if not unbiased:
         return gap
     # E over i != j of <x_i, x_j> is |mean|^2 less the mean squared deviation over n - 1
     return gap - a.var(0, unbiased=True).sum() / len(a) - b.var(0, unbiased=True).sum() / len(b)
-
-
-def _one_of(name: str, option: str, value: str, values: tuple[str, ...]) -> None:
-    if value not in values or value.startswith("or "):
-        raise CrossrecError(f"adaptation.{name}.{option}={value!r} must be {', '.join(values)}")
