@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,7 +17,7 @@ from crossrec.errors import CrossrecError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["AdversarialAdaptation", "AdversarialOptions", "DomainViews", "reverse_gradient"]
+__all__ = ["AdversarialAdaptation", "AdversarialOptions", "CriticRows", "DomainViews", "reverse_gradient"]
 
 Mode = Literal["reversal", "alternating"]
 
@@ -30,11 +32,39 @@ class AdversarialOptions(Options, total=False):
     critic_lr: float
 
 
+@dataclass(frozen=True)
+class CriticRows:
+    """What a critic reads.
+
+    Args:
+        features: (n, w), of :meth:`AdversarialAdaptation.features`.
+        domains: (n,) domain index; at least two different ones.
+        weights: (n,) of :meth:`AdversarialAdaptation.weights`, without gradient.
+        target: index of the target domain; None when every domain is one.
+    """
+
+    features: Tensor
+    domains: Tensor
+    weights: Tensor
+    target: int | None = None
+
+    def held(self) -> CriticRows:
+        """Return the rows with features that get no gradient."""
+        return replace(self, features=self.features.detach())
+
+    def domain_means(self, values: Tensor) -> Tensor:
+        """Mean of weight * value (n,) in each domain that has rows, in order of index."""
+        of = torch.unique(self.domains).unsqueeze(1) == self.domains
+        sums: Tensor = of.to(values.dtype) @ (values * self.weights)
+        return sums / of.sum(1)
+
+
 class AdversarialAdaptation(Adaptation):
     """A critic that tells domains apart, and vectors that are trained to fool it.
 
     The author writes :meth:`build_critic` and :meth:`critic_loss`, the loss L that the critic lowers, and may write
-    :meth:`features`, what it reads, and :meth:`encoder_loss`. With w the weight times its schedule,
+    :meth:`features` and :meth:`weights`, what it reads, :meth:`encoder_loss` and :meth:`report`. With w the weight
+    times its schedule,
 
     - ``reversal``: the critic is trained with the strategy's optimizer on w L, and the vectors get -r w dL: r, the
       gradient-reversal coefficient with a schedule of its own, is another thing than the weight, at which 0 the critic
@@ -43,21 +73,22 @@ class AdversarialAdaptation(Adaptation):
       and then the vectors are trained on w times :meth:`encoder_loss` (by default -L) with the critic held. Its
       optimizer is saved with the model.
 
-    Logged: ``adaptation/<name>/critic`` -> L, before the critic's steps of this batch.
+    Logged: ``adaptation/<name>/critic`` -> L, before the critic's steps of this batch; ``adaptation/<name>/encoder``
+    -> the vectors' loss, under ``alternating``.
 
-    Source: Ganin et al., "Domain-adversarial training of neural networks", JMLR 17 (2016), eq. (13) to (18), for the
+    Source: Ganin et al., "Domain-adversarial training of neural networks", JMLR 17 (2016), section 4.2, for the
     reversal; Goodfellow et al., "Generative adversarial nets", NIPS 2014, algorithm 1, for the alternation.
 
     Args:
         mode: ``reversal`` or ``alternating``.
         reversal: r, 0 or more, of ``reversal``.
-        reversal_schedule: multiplies r; the name of a schedule or one, see :class:`Adaptation`.
+        reversal_schedule: of ``reversal``; multiplies r; the name of a schedule or one, see :class:`Adaptation`.
         critic_steps: of ``alternating``, 1 or more.
-        critic_lr: learning rate of the critic under ``alternating``, positive.
-        options: see :class:`Adaptation`.
+        critic_lr: of ``alternating``, learning rate of the critic's Adam (betas 0.5 and 0.9), positive.
+        options: see :class:`Adaptation`; ``space`` is users or items, for one critic reads one of them.
 
     Raises:
-        CrossrecError: an option has none of its values.
+        CrossrecError: an option has none of its values, or is changed where it has no effect.
     """
 
     min_rows = 1
@@ -82,11 +113,18 @@ class AdversarialAdaptation(Adaptation):
             raise CrossrecError(f"adaptation.{self.name}.critic_steps={critic_steps} must be 1 or more")
         if not critic_lr > 0:
             raise CrossrecError(f"adaptation.{self.name}.critic_lr={critic_lr} must be positive")
+        self.mode = mode
+        for option, value, default, of in (
+            ("reversal", reversal, 1.0, "reversal"),
+            ("reversal_schedule", reversal_schedule, "dann", "reversal"),
+            ("critic_steps", critic_steps, 1, "alternating"),
+            ("critic_lr", critic_lr, 1e-3, "alternating"),
+        ):
+            self.only_of(of, option, value, default)
         if self.space == "both":
             raise CrossrecError(
                 f"adaptation.{self.name}.space=both needs a critic for users and one for items: use one term on each"
             )
-        self.mode = mode
         self.reversal = float(reversal)
         self.reversal_schedule = schedule_of(reversal_schedule)
         self.critic_steps = int(critic_steps)
@@ -95,26 +133,36 @@ class AdversarialAdaptation(Adaptation):
         self._optimizer: torch.optim.Optimizer | None = None
         self._loaded: dict[str, Any] | None = None
 
+    def only_of(self, mode: str, option: str, value: object, default: object) -> None:
+        """Refuse a ``value`` of an option that only ``mode`` reads, where the mode is the other."""
+        if self.mode != mode and value != default:
+            raise CrossrecError(
+                f"adaptation.{self.name}.{option}={value!r} has no effect with mode={self.mode}: "
+                f"set mode={mode}, or leave it {default!r}"
+            )
+
     def build_critic(self, n_domains: int) -> nn.Module:
         """Make the critic; its first values must not come from the global random numbers."""
         raise NotImplementedError
 
-    def critic_loss(self, features: Tensor, domains: Tensor) -> Tensor:
-        """Return L, what the critic lowers, a scalar.
-
-        Args:
-            features: (n, w), of :meth:`features`.
-            domains: (n,) domain index; at least two different ones.
-        """
+    def critic_loss(self, rows: CriticRows) -> Tensor:
+        """Return L, what the critic lowers, a scalar."""
         raise NotImplementedError
 
-    def encoder_loss(self, features: Tensor, domains: Tensor) -> Tensor:
-        """Return what the vectors lower under ``alternating``; arguments as in :meth:`critic_loss`."""
-        return -self.critic_loss(features, domains)
+    def encoder_loss(self, rows: CriticRows) -> Tensor:
+        """Return what the vectors lower under ``alternating``, by default -L."""
+        return -self.critic_loss(rows)
 
     def features(self, view: DomainViews) -> Tensor:
         """Return what the critic reads (n, w), by default the vectors."""
         return view.vectors
+
+    def weights(self, view: DomainViews) -> Tensor:
+        """Return the rows' weights (n,), of mean 1 in each domain; by default 1 each."""
+        return view.vectors.new_ones(len(view))
+
+    def report(self, rows: CriticRows) -> None:
+        """:meth:`log` more of the critic; called once a batch, before the critic's steps, without gradient."""
 
     def prepare(self, n_domains: int) -> None:
         """Build the critic; under ``alternating`` no other optimizer, and no gradient reduction, sees it."""
@@ -130,51 +178,53 @@ class AdversarialAdaptation(Adaptation):
         return super().forward(views, target, progress)
 
     def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
-        """Yield the critic's value; None where fewer than two domains have rows."""
+        """Yield what the vectors get a gradient of; None where fewer than two domains have ``min_rows`` rows."""
+        label = "critic" if self.mode == "reversal" else "encoder"
         counts = torch.bincount(view.domains)
-        present = torch.nonzero(counts >= self.min_rows).squeeze(1)
-        if len(present) < 2:
-            yield "critic", None
+        enough = counts >= self.min_rows
+        if int(enough.sum()) < 2:
+            yield label, None
             return
-        if int((counts > 0).sum()) != len(present):
-            view = view.take(torch.isin(view.domains, present))
-        features = self.features(view)
+        view = view.take(enough[view.domains])
+        rows = CriticRows(self.features(view), view.domains, self.weights(view).detach(), target)
+        with torch.no_grad():
+            self.report(rows.held())
         if self.mode == "reversal":
-            yield "critic", self.critic_loss(reverse_gradient(features, self._coefficient), view.domains)
+            yield label, self.critic_loss(replace(rows, features=reverse_gradient(rows.features, self._coefficient)))
             return
-        learns = self.training and torch.is_grad_enabled()
-        before = self._teach(features.detach(), view.domains) if learns else None
-        value = self.encoder_loss(features, view.domains)
-        self.log("critic", self.critic_loss(features.detach(), view.domains) if before is None else before)
-        yield "encoder", value
+        if self.training and torch.is_grad_enabled():
+            self.log("critic", self._teach(rows.held()))
+        else:
+            with torch.no_grad():
+                self.log("critic", self.critic_loss(rows.held()))
+        yield label, self.encoder_loss(rows)
 
-    def _teach(self, features: Tensor, domains: Tensor) -> Tensor:
+    def _teach(self, rows: CriticRows) -> Tensor:
         """Take the critic's own steps on held vectors; return its loss before them."""
-        parameters = list(self.critic.parameters())
         if self._optimizer is None:
-            self._optimizer = torch.optim.Adam(parameters, lr=self.critic_lr, betas=(0.5, 0.9))
+            self._optimizer = torch.optim.Adam(self.critic.parameters(), lr=self.critic_lr, betas=(0.5, 0.9))
             if self._loaded is not None:  # not before the parameters are on their device
                 self._optimizer.load_state_dict(self._loaded)
+                self._loaded = None
         self.critic.requires_grad_(True)
-        first: Tensor | None = None
+        losses: list[Tensor] = []
         for _ in range(self.critic_steps):
-            loss = self.critic_loss(features, domains)
-            self._optimizer.zero_grad(set_to_none=True)
+            loss = self.critic_loss(rows)
+            self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
-            first = loss.detach() if first is None else first
-        self._optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+        self._optimizer.zero_grad()
         self.critic.requires_grad_(False)
-        assert first is not None
-        return first
+        return losses[0]
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the state of the critic's own optimizer, empty before its first step."""
         return self._optimizer.state_dict() if self._optimizer is not None else self._loaded or {}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on with the state of a checkpoint."""
-        self._loaded, self._optimizer = state or None, None
+        """Go on with a copy of the state of a checkpoint, which may be another model's live one."""
+        self._loaded, self._optimizer = deepcopy(state) or None, None
 
 
 def reverse_gradient(x: Tensor, coefficient: float) -> Tensor:
