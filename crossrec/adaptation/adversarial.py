@@ -55,8 +55,8 @@ class CriticRows:
     def domain_means(self, values: Tensor) -> Tensor:
         """Mean of weight * value (n,) in each domain that has rows, in order of index."""
         of = torch.unique(self.domains).unsqueeze(1) == self.domains
-        sums: Tensor = of.to(values.dtype) @ (values * self.weights)
-        return sums / of.sum(1)
+        means: Tensor = of.to(values.dtype) @ (values * self.weights) / of.sum(1)
+        return means
 
 
 class AdversarialAdaptation(Adaptation):

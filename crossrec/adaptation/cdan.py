@@ -36,7 +36,8 @@ class CDAN(DANN):
     only name the domain, so g is the vector of the partner that was observed, in the space that the domains share, and
     the target's rows are observed too, not predicted. H is over the batch's partners of the row's own domain and
     normalised, so it can be compared between domains whose batches differ. g and the weights are held, as the authors'
-    code holds g; by the formula of the paper the loss would move both towers. Domains of equal shares, as in :class:`DANN`.
+    code holds g; by the paper's formula the loss would move both towers. Domains have equal shares, as in
+    :class:`DANN`.
 
     Args:
         dim: f, the width of vectors and partners (``dim`` of the run).
