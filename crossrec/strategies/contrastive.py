@@ -1,0 +1,104 @@
+"""Contrast of a user's vectors in different domains: inter-domain contrastive learning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crossrec.adaptation.base import SPACES, Adaptation, DomainViews, PairedAdaptation
+from crossrec.adaptation.pairs import distinct
+from crossrec.data.schema import Domain
+from crossrec.encoders.base import ItemEncoder, UserEncoder
+from crossrec.errors import CrossrecError
+from crossrec.strategies.base import Space, Strategy
+
+
+class Contrastive(Strategy):
+    """Train on all domains; a user has a vector in each, and terms compare the vectors of the same user.
+
+    With h_i what the user tower gives, the vector of user i in domain d is u_id = h_i + A_d h_i, with an (f, f) matrix
+    A_d for each domain, zero at first: the first scores are those of strategy=merged. In domain d the score is
+    <u_id, v_j>. Loss: L_rec + sum_k w_k L_k, with L_k the terms of ``adaptation`` (InfoNCE of the users by default).
+
+    Terms see each user of the batch in every domain that the user is a member of, whether or not the batch has a row of
+    the user there, so users of two domains are matched in every batch. A row that the batch has counts before the one
+    that is added, which is made of the user's last row: from its h_i, and with its item as the ``partner``, an item
+    that the user was seen with, though maybe not in that domain.
+
+    Source: Xie et al., "Contrastive cross-domain recommendation in matching" (CCDR), KDD 2022, the user-based
+    inter-domain contrastive learning: an aligned user's vectors of two domains against other users'. Deviations: the
+    vectors are heads on one tower, not the outputs of two graph networks; only users are contrasted, not taxonomies
+    or neighbours, and there is no contrast within a domain; negatives are the batch's other users of both domains; all
+    domains are trained, at once.
+
+    Args:
+        heads: false: no A_d; users are as in strategy=merged, and terms see the rows of the batch alone. A user whose
+            vector is looked up by id then has one vector in all domains, so a paired term on users is refused.
+        arguments: see :class:`Strategy`.
+
+    Raises:
+        CrossrecError: an option has none of its values, or a term would compare a vector with itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        item_encoder: ItemEncoder,
+        user_encoder: UserEncoder,
+        domains: Sequence[Domain],
+        adaptation: Mapping[str, Adaptation] | None = None,
+        heads: bool = True,
+        **arguments: Any,
+    ) -> None:
+        if not isinstance(heads, bool):
+            raise CrossrecError(f"strategy.heads={heads!r} must be true or false")
+        if not heads and not user_encoder.uses_history:
+            for name, term in (adaptation or {}).items():
+                if isinstance(term, PairedAdaptation) and "users" in SPACES[term.space]:
+                    raise CrossrecError(
+                        f"strategy.heads=false leaves adaptation.{name} nothing to compare: a user's id has one vector "
+                        f"in all domains; set strategy.heads=true, or a user_encoder of histories"
+                    )
+        super().__init__(
+            item_encoder=item_encoder, user_encoder=user_encoder, domains=domains, adaptation=adaptation, **arguments
+        )
+        f = item_encoder.dim
+        self.heads = nn.Parameter(torch.zeros(len(domains), f, f)) if heads else None
+
+    def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return users as seen in their row's domain, and what the tower gave as the layer ``input``."""
+        if space == "items" or self.heads is None:
+            return vectors, {}
+        rows = torch.arange(len(domains), device=domains.device)
+        return self.in_every_domain(vectors)[rows, domains], {"input": vectors}
+
+    def in_every_domain(self, vectors: Tensor) -> Tensor:
+        """u_id (n, n_domains, f) of what the tower gives (n, f)."""
+        assert self.heads is not None
+        n_domains, f, _ = self.heads.shape
+        return vectors.unsqueeze(1) + (vectors @ self.heads.view(-1, f).T).view(-1, n_domains, f)
+
+    def adaptation_views(self, views: dict[str, DomainViews]) -> dict[str, DomainViews]:
+        """Show users in every domain they are members of; the batch's own rows are the last of each user."""
+        shown = super().adaptation_views(views)
+        if self.heads is None:
+            return shown
+        own = shown["users"]
+        last = distinct(replace(own, domains=torch.zeros_like(own.domains)))  # of each user
+        assert last.membership is not None and own.membership is not None
+        rows, domains = torch.nonzero(last.membership, as_tuple=True)
+        added = replace(
+            last.take(rows), vectors=self.in_every_domain(last.layers["input"])[rows, domains], domains=domains
+        )
+        users = DomainViews(
+            vectors=torch.cat([added.vectors, own.vectors]),
+            domains=torch.cat([added.domains, own.domains]),
+            ids=torch.cat([added.ids, own.ids]),
+            membership=torch.cat([last.membership[rows], own.membership]),
+            layers={name: torch.cat([added.layers[name], layer]) for name, layer in own.layers.items()},
+        )
+        return {**shown, "users": users}
