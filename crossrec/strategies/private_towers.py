@@ -28,20 +28,22 @@ class ZeroLinear(nn.Linear):
 class PrivateTowers(nn.Module):
     """Part h of domain d into a shared and a private vector, fuse them, and reconstruct h from them.
 
-    With m_j = 1 for j = 0, 2, 4... and 0 for j = 1, 3, 5..., and every map A x + c at first zero,
+    With m_j = 1 for j = 0, 2, 4... and 0 for j = 1, 3, 5..., and S, P_d, A, c, C, D, L at first zero,
 
-    - shared: s = k m * h + S h + c, the same map for all domains;
-    - private: p = k (1 - m) * h + P_d h + c_d, a map for each domain;
+    - shared: s = k m * h + S h / f, the same map for all domains;
+    - private: p = k (1 - m) * h + P_d h / f, a map for each domain;
     - fused: g * s + (1 - g) * p with g = sigmoid(A [s; p] + c) (``gate``, k = 2); s + p (``sum``, k = 1); s + p +
-      A [s; p] + c (``concat-linear``, k = 1);
-    - reconstruction: (s + p) / k + D (s + p) + c, the same map for all domains.
+      C [s; p] / f (``concat-linear``, k = 1); A, c and C are the same for all domains;
+    - reconstruction: (s + p) / k + D (s + p) / f, the same map for all domains.
 
     So at first the shared part is every other coordinate of h and the private part the others, and the fused vector and
     the reconstruction are h itself, bit for bit. Weight decay pulls back to there. With ``variational`` the s above is
     a mean, and s is drawn from N(mean, exp(l)), l = -10 + L h + c, in training; in evaluation it is the mean.
 
-    A zero vector, as of a user without history, becomes the constants c of its domain, fused: one vector for all such
-    rows of a domain, at first zero.
+    The maps are divided by f because a step of Adam moves each of their f^2 entries by the learning rate, and h by up
+    to f times that: undivided, they ran ahead of the vectors and overfitted (as in Yang et al., "Tensor programs V",
+    NeurIPS 2021: a learning rate of 1/f for hidden weights). They have no constant: a zero vector, as of a user without
+    history, stays zero. (On the synthetic corpus a constant of each domain was soon longer than the vectors, and hurt.)
 
     Args:
         dim: f, the width of the vectors.
@@ -67,25 +69,25 @@ class PrivateTowers(nn.Module):
         self.fusion = fusion
         self.scale = 2.0 if fusion == "gate" else 1.0
         self.register_buffer("first", (torch.arange(dim) % 2 == 0).float() * self.scale, persistent=False)
-        self.shared = ZeroLinear(dim, dim)
+        self.shared = ZeroLinear(dim, dim, bias=False)
         self.private = nn.Parameter(torch.zeros(n_domains, dim, dim))
-        self.private_bias = nn.Parameter(torch.zeros(n_domains, dim))
-        self.decoder = ZeroLinear(dim, dim)
-        self.fuse = None if fusion == "sum" else ZeroLinear(2 * dim, dim)
+        self.decoder = ZeroLinear(dim, dim, bias=False)
+        self.fuse = None if fusion == "sum" else ZeroLinear(2 * dim, dim, bias=fusion == "gate")
         self.log_variance = ZeroLinear(dim, dim) if variational else None
 
     def forward(self, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the fused vectors and the layers."""
-        shared = vectors * self.first + self.shared(vectors)
+        f = vectors.shape[1]
+        shared = vectors * self.first + self.shared(vectors) / f
         layers = {"input": vectors}
         if self.log_variance is not None:
             log_variance = FIRST_LOG_VARIANCE + self.log_variance(vectors)
             layers |= {"mean": shared, "log_variance": log_variance}
             if self.training:
                 shared = shared + (0.5 * log_variance).exp() * torch.randn_like(shared)
-        private = vectors * (self.scale - self.first) + self._own(vectors, domains)
+        private = vectors * (self.scale - self.first) + self._own(vectors, domains) / f
         both = shared + private
-        layers |= {"shared": shared, "private": private, "reconstruction": both / self.scale + self.decoder(both)}
+        layers |= {"shared": shared, "private": private, "reconstruction": both / self.scale + self.decoder(both) / f}
         return self._fused(shared, private), layers
 
     def _fused(self, shared: Tensor, private: Tensor) -> Tensor:
@@ -93,15 +95,15 @@ class PrivateTowers(nn.Module):
             return shared + private
         change: Tensor = self.fuse(torch.cat([shared, private], 1))
         if self.fusion == "concat-linear":
-            return shared + private + change
+            return shared + private + change / shared.shape[1]
         gate = change.sigmoid()
         return gate * shared + (1.0 - gate) * private
 
     def _own(self, vectors: Tensor, domains: Tensor) -> Tensor:
-        """P_d h + c_d of each row's domain: a product a domain, since a weight a row would be f times the vectors."""
+        """P_d h of each row's domain: a product a domain, since a weight a row would be f times the vectors."""
         order = domains.argsort(stable=True)
         sizes = torch.bincount(domains, minlength=len(self.private)).tolist()
         rows = torch.split(vectors[order], sizes)
         # a domain without rows takes part too: DistributedDataParallel wants every parameter in the graph
-        own = torch.cat([F.linear(x, w, b) for x, w, b in zip(rows, self.private, self.private_bias)])
+        own = torch.cat([F.linear(x, w) for x, w in zip(rows, self.private)])
         return own[order.argsort()]

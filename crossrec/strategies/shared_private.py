@@ -28,7 +28,7 @@ class SharedPrivate(Strategy):
 
     Source: Bousmalis et al., "Domain separation networks", NIPS 2016, eq. (1). Deviations: what is parted and
     reconstructed is the vector of a tower that is trained with the rest, not a fixed image; the encoders and the
-    decoder on top are affine and start as the identity; the task, recommendation, has labels in all domains, and reads
+    decoder on top are linear and start as the identity; the task, recommendation, has labels in all domains, and reads
     the fused vector, not the shared one alone; all terms run from the first step.
 
     Args:
