@@ -1,0 +1,351 @@
+"""What every critic shares: reversal, alternation, saved state, several processes."""
+
+import io
+import multiprocessing
+import os
+from itertools import cycle
+
+import pytest
+import torch
+import torch.distributed as dist
+from test_gather import everything, free_port, tower
+
+from crossrec.adaptation.adversarial import AdversarialAdaptation, CriticRows, DomainViews, reverse_gradient
+from crossrec.adaptation.cdan import CDAN
+from crossrec.adaptation.dann import DANN
+from crossrec.adaptation.wasserstein_critic import WassersteinCritic
+from crossrec.errors import CrossrecError
+
+F = 4
+KINDS = {
+    "dann": lambda **o: DANN(dim=F, hidden=[5], reversal_schedule="constant", **o),
+    "dann alternating": lambda **o: DANN(dim=F, hidden=[5], mode="alternating", critic_steps=2, **o),
+    "dann reverse": lambda **o: DANN(dim=F, hidden=[5], mode="alternating", goal="reverse", **o),
+    "cdan": lambda **o: CDAN(dim=F, hidden=[5], reversal_schedule="constant", **o),
+    "cdan alternating": lambda **o: CDAN(dim=F, hidden=[5], mode="alternating", map="randomised", width=6, **o),
+    "wasserstein": lambda **o: WassersteinCritic(dim=F, hidden=[5], **o),
+}
+REVERSAL = ["dann", "cdan"]
+every = pytest.mark.parametrize("kind", list(KINDS))
+reversing = pytest.mark.parametrize("kind", REVERSAL)
+alternating = pytest.mark.parametrize("kind", [k for k in KINDS if k not in REVERSAL])
+
+
+def make(kind, n_domains=2, **options):
+    term = KINDS[kind](**options)
+    term.prepare(n_domains)
+    return term
+
+
+def view(sizes=(7, 5), seed=0, dtype=torch.float32, offset=0.0):
+    g = torch.Generator().manual_seed(seed)
+    n = sum(sizes)
+    vectors, partners = (offset + torch.randn(n, F, generator=g) for _ in range(2))
+    domains = torch.cat([torch.full((size,), d) for d, size in enumerate(sizes)])
+    vectors[domains == 1] += 1.5
+    return DomainViews(
+        vectors.to(dtype).requires_grad_(), domains, torch.arange(n), layers={"partner": partners.to(dtype)}
+    )
+
+
+def step(term, seen, **more):
+    """Gradients at the vectors and at the critic, and what is logged."""
+    total, entries = term({"users": seen}, **more)
+    own = [p for p in term.parameters() if p.requires_grad]
+    found = torch.autograd.grad(total, [seen.vectors, *own])
+    return found[0], found[1:], {key.rsplit("/", 1)[1]: value for key, value in entries.items()}
+
+
+def without_reversal(term, seen):
+    """Gradients of the critic's loss itself."""
+    loss = term.critic_loss(CriticRows(term.features(seen), seen.domains, term.weights(seen)))
+    vectors, *critic = torch.autograd.grad(loss, [seen.vectors, *term.parameters()])
+    return vectors, critic
+
+
+@reversing
+@pytest.mark.parametrize(("r", "w"), [(1.0, 1.0), (0.3, 2.0), (4.0, 0.5), (0.0, 1.0)])
+def test_reversal_turns_the_vectors_gradient_and_not_the_critics(kind, r, w):
+    term, seen = make(kind, weight=w, reversal=r), view()
+    vectors, critic, _ = step(term, seen)
+    plain_vectors, plain_critic = without_reversal(term, seen)
+    assert plain_vectors.abs().max() > 1e-3 and min(g.abs().max() for g in plain_critic) > 1e-3
+    assert torch.allclose(vectors, -r * w * plain_vectors, atol=1e-7)
+    assert all(torch.allclose(got, w * plain, atol=1e-7) for got, plain in zip(critic, plain_critic))
+
+
+@reversing
+def test_the_reversal_has_a_schedule_of_its_own(kind):
+    term, seen = make(kind), view()
+    term.reversal_schedule = lambda p: 10 * p
+    term.schedule = lambda p: 1 + p
+    for progress in (0.0, 0.5):
+        vectors, critic, _ = step(term, seen, progress=progress)
+        plain_vectors, plain_critic = without_reversal(term, seen)
+        assert torch.allclose(vectors, -10 * progress * (1 + progress) * plain_vectors, atol=1e-6)
+        assert torch.allclose(critic[0], (1 + progress) * plain_critic[0], atol=1e-6)
+
+
+def test_reverse_gradient_is_the_identity_forwards():
+    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.equal(reverse_gradient(x, 0.5), x)
+    (reverse_gradient(x, 0.5) * 3).sum().backward()
+    assert torch.equal(x.grad, torch.full((3, 2), -1.5))
+
+
+@every
+def test_at_weight_0_neither_learns_and_the_loss_is_logged(kind):
+    term, seen = make(kind, weight=0.0), view()
+    before = [p.clone() for p in term.parameters()]
+    vectors, critic, entries = step(term, seen)
+    assert vectors.abs().max() == 0 and all(g.abs().max() == 0 for g in critic)
+    assert all(torch.equal(a, b) for a, b in zip(before, term.parameters()))
+    assert entries["critic"] != 0 and term.get_extra_state() == {}
+
+
+@every
+def test_every_parameter_of_the_critic_moves_and_its_output_is_not_constant(kind):
+    term, seen = make(kind), view()
+    optimizer = torch.optim.SGD([p for p in term.parameters() if p.requires_grad] or [seen.vectors], lr=0.1)
+    before = {name: p.detach().clone() for name, p in term.critic.named_parameters()}
+    for _ in range(3):
+        optimizer.zero_grad()
+        term({"users": seen})[0].backward()
+        optimizer.step()
+    # a shift of all outputs has no part in a Wasserstein distance or its penalty
+    still = ["2.bias"] if kind == "wasserstein" else []
+    assert [n for n, p in term.critic.named_parameters() if torch.equal(p, before[n])] == still
+    assert term.critic(term.features(seen)).std(0).min() > 1e-3
+
+
+@alternating
+def test_alternating_keeps_the_critic_out_of_the_strategys_optimizer(kind):
+    term, seen = make(kind), view()
+    for _ in range(2):
+        term({"users": seen})[0].backward()
+        assert not any(p.requires_grad for p in term.parameters())
+        assert all(p.grad is None for p in term.parameters())
+    assert seen.vectors.grad.abs().max() > 1e-3
+
+
+@alternating
+def test_the_critic_is_taught_in_training_only(kind):
+    term, seen = make(kind), view()
+    before = [p.clone() for p in term.parameters()]
+    term.eval()
+    values = [term({"users": seen})[1] for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(before, term.parameters()))
+    assert values[0] == values[1] and term.get_extra_state() == {}
+
+
+def test_the_critics_own_steps_are_adam_on_its_loss():
+    seen = view()
+    term, twin = make("dann alternating"), make("dann")
+    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-3, betas=(0.5, 0.9))
+    for _ in range(2):
+        _, critic = without_reversal(twin, seen)
+        for p, g in zip(twin.parameters(), critic):
+            p.grad = g
+        optimizer.step()
+    _, _, entries = step(term, seen)
+    assert all(torch.equal(p, q) for p, q in zip(term.parameters(), twin.parameters()))
+    first = make("dann")({"users": seen})[1]["adaptation/dann/critic"]
+    assert torch.equal(entries["critic"], first)
+
+
+@every
+@pytest.mark.parametrize("sizes", [(1, 1), (1, 6), (6, 0), (0, 0), (3, 0, 1), (2, 3, 4)])
+def test_small_and_missing_domains_are_finite_and_connected(kind, sizes):
+    term, seen = make(kind, n_domains=max(2, len(sizes))), view(sizes)
+    vectors, critic, entries = step(term, seen)
+    assert all(torch.isfinite(g).all() for g in (vectors, *critic, *entries.values()))
+    if sum(size > 0 for size in sizes) < 2:
+        assert vectors.abs().sum() == 0 and not term.compared and not any(entries.values())
+    else:
+        assert vectors.abs().sum() > 0 and term.compared
+
+
+@every
+def test_a_repeated_row_counts_once_and_masked_rows_do_not(kind):
+    seen = view()
+    rows = torch.tensor([*range(12), 3, 3, 8])
+    twice = seen.take(rows)
+    masked = DomainViews(twice.vectors, twice.domains, torch.arange(15), torch.arange(15) < 12, None, {**twice.layers})
+    want = step(make(kind), seen)[2]
+    # the order of rows decides between which of them a Wasserstein critic has its slope seen to
+    keys = ["0-1"] if kind == "wasserstein" else list(want)
+    for other in (twice, masked):
+        got = step(make(kind), other)[2]
+        assert all(got[k].item() == pytest.approx(want[k].item(), abs=1e-5) for k in keys)
+
+
+@every
+def test_the_global_random_numbers_are_untouched_and_the_seed_is_the_critics(kind):
+    before = torch.random.get_rng_state()
+    values = []
+    for seed in (0, 0, 1):
+        term = make(kind, seed=seed)
+        for _ in range(2):
+            step(term, view())
+        values.append(step(term, view())[2]["critic"].item())
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert values[0] == values[1] != values[2]
+
+
+@every
+def test_half_precision_vectors_far_from_the_origin_are_compared_in_fp32(kind):
+    results = []
+    for dtype in (torch.float32, torch.bfloat16):
+        half = view(offset=30.0, dtype=torch.bfloat16)
+        seen = DomainViews(
+            half.vectors.detach().to(dtype).requires_grad_(), half.domains, half.ids,
+            layers={"partner": half.layers["partner"].to(dtype)},
+        )  # fmt: skip
+        with torch.autocast("cpu", torch.bfloat16):
+            results.append(step(make(kind), seen))
+    (want, _, entries), (got, _, halves) = results
+    assert got.dtype == torch.bfloat16 and torch.isfinite(got).all()
+    assert torch.allclose(got.float(), want, rtol=0.01, atol=0.01 * want.abs().max().item())
+    assert all(halves[k].item() == v.item() for k, v in entries.items())
+
+
+@every
+def test_a_saved_term_takes_the_next_step_of_the_one_that_went_on(kind):
+    def train(term, optimizer, seeds):
+        for seed in seeds:
+            optimizer.zero_grad()
+            value, entries = term({"users": view(seed=seed)})
+            value.backward()
+            optimizer.step()
+        return entries
+
+    def optimizer_of(term):
+        own = [p for p in term.parameters() if p.requires_grad]
+        return torch.optim.Adam(own or [torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+
+    whole = make(kind)
+    optimizer = optimizer_of(whole)
+    train(whole, optimizer, range(3))
+    file = io.BytesIO()
+    torch.save({"term": whole.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    live = whole.state_dict()
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    resumed, copied = make(kind, seed=7), make(kind, seed=7)
+    resumed.seed = copied.seed = whole.seed  # of the critic's first values no trace is left
+    copied.load_state_dict(live)
+    resumed.load_state_dict(state["term"])
+    again = optimizer_of(resumed)
+    again.load_state_dict(state["optimizer"])
+    want, got = train(whole, optimizer, [3, 4]), train(resumed, again, [3, 4])
+    assert want == got
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters()))
+    third = make(kind, seed=7)
+    third.load_state_dict(resumed.state_dict())
+    train(copied, optimizer_of(copied), [5])  # another's live state is copied, not shared
+    assert all(torch.equal(a, b) for a, b in zip(third.parameters(), resumed.parameters()))
+    assert flat(third.get_extra_state()) == flat(resumed.get_extra_state())
+
+
+def flat(state):
+    return {k: {n: float(v.sum()) for n, v in s.items()} for k, s in state.get("state", {}).items()}
+
+
+class Both(torch.nn.Module):
+    """A tower and a term, as a strategy holds them."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.tower, self.term = tower(), make(kind).double()
+
+    def forward(self, inputs, domains, ids):
+        vectors = self.tower(inputs)
+        return self.term({"users": DomainViews(vectors, domains, ids, layers={"partner": vectors.flip(1)})})[0]
+
+
+def trained(model, batch):
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    gradients = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(*batch).backward()
+        gradients.append([p.grad.tolist() for p in model.parameters() if p.grad is not None])
+        optimizer.step()
+    return gradients, [p.tolist() for p in model.parameters()]
+
+
+def work(rank, port, queue):
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    results = []
+    for kind, share in zip(KINDS, cycle([(11, 5), (16, 0)])):  # rows of each process
+        first = sum(share[:rank])
+        mine = [t[first : first + share[rank]] for t in everything()]
+        model = torch.nn.parallel.DistributedDataParallel(Both(kind), broadcast_buffers=False)
+        results.append((kind, *trained(model, mine)))
+    queue.put(results)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_processes_have_the_gradients_and_the_critic_of_one():
+    context = multiprocessing.get_context("spawn")
+    queue, port = context.Queue(), free_port()
+    processes = [context.Process(target=work, args=(rank, port, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    results = [result for _ in processes for result in queue.get(timeout=120)]
+    for process in processes:
+        process.join(30)
+    assert len(results) == 2 * len(KINDS)
+    first = {kind: parameters for kind, _, parameters in results}
+    alone = {kind: trained(Both(kind), everything()) for kind in KINDS}
+    for kind, *got in results:
+        assert close(got, list(alone[kind]), 1e-6)
+        assert close(got[1], first[kind], 1e-9)
+
+
+def close(one, other, tolerance):
+    if isinstance(one, list):
+        return len(one) == len(other) and all(close(a, b, tolerance) for a, b in zip(one, other))
+    return one == pytest.approx(other, abs=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "told"),
+    [
+        ("dann", {"mode": "both"}, "dann.mode='both' must be reversal or alternating"),
+        ("dann", {"reversal": -1.0}, "reversal=-1.0 must be 0 or more"),
+        ("dann", {"reversal": float("nan")}, "must be 0 or more"),
+        ("wasserstein", {"critic_steps": 0}, "wassersteincritic.critic_steps=0 must be 1 or more"),
+        ("wasserstein", {"critic_lr": 0.0}, "must be positive"),
+        ("dann", {"space": "both"}, "needs a critic for users and one for items"),
+        ("dann", {"critic_steps": 3}, "critic_steps=3 has no effect with mode=reversal: set mode=alternating"),
+        ("dann", {"critic_lr": 0.1, "name": "x"}, "adaptation.x.critic_lr=0.1 has no effect with mode=reversal"),
+        ("dann alternating", {"reversal": 0.5}, "reversal=0.5 has no effect with mode=alternating"),
+        ("dann alternating", {"reversal_schedule": "linear"}, "has no effect with mode=alternating"),
+    ],
+)
+def test_mistakes_are_told(kind, options, told):
+    with pytest.raises(CrossrecError, match=told):
+        make(kind, **options)
+
+
+def test_a_critic_of_ones_own_needs_two_methods():
+    class Means(AdversarialAdaptation):
+        def build_critic(self, n_domains):
+            return torch.nn.Linear(F, 1)
+
+        def critic_loss(self, rows):
+            return -rows.domain_means(self.critic(rows.features).squeeze(1)).diff().squeeze()
+
+    term = Means(mode="alternating")
+    term.prepare(2)
+    with torch.no_grad():
+        term.critic.weight.fill_(1.0)
+    seen = view()
+    vectors, _, entries = step(term, seen)
+    means = [seen.vectors[seen.domains == d].sum(1).mean() for d in (0, 1)]
+    assert entries["critic"].item() == pytest.approx((means[0] - means[1]).item(), abs=1e-6)
+    assert torch.allclose(vectors[0], -term.critic.weight.detach()[0] / 7) and (vectors[7:] > 0).all()
