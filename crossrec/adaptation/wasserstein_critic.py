@@ -29,9 +29,9 @@ class WassersteinCritic(AdversarialAdaptation):
     z = e x_i + (1 - e) y_j for max(n, m) draws of e from [0, 1], of i and of j, with replacement, so n and m may
     differ. The numbers come from the seed and the count of critic steps, which is saved with the model.
 
-    Training is alternating. Logged besides the losses: ``<a>-<b>`` -> W_ab, before the critic's steps of this batch:
-    an estimate of the distance, in units of the vectors, from below as long as the critic learns, and negative where it
-    is worse than nothing.
+    Training is alternating. Logged besides the losses: ``<a>-<b>`` -> W_ab, before the critic's steps of this batch, in
+    units of the vectors: less than the distance W, or negative, where the critic has not learnt yet; more where it has,
+    for the penalty is finite: between two shifted clouds the slope settles at 1 + W / (2 c), not at 1.
 
     Source: Arjovsky et al., "Wasserstein generative adversarial networks", ICML 2017, eq. (2) and algorithm 1; the
     penalty of Gulrajani et al., "Improved training of Wasserstein GANs", NIPS 2017, eq. (3); in domain adaptation Shen
