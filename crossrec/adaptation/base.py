@@ -143,8 +143,9 @@ class Adaptation(nn.Module):
         for layer in self.needs:
             if layer not in view.layers:
                 raise CrossrecError(
-                    f"adaptation.{self.name} compares {layer!r}, but the strategy only shows "
-                    f"{', '.join(view.layers) or 'the vectors themselves'}"
+                    f"adaptation.{self.name} reads {layer!r}, but the strategy only shows "
+                    f"{', '.join(view.layers) or 'the vectors themselves'}: strategy=shared_private shows shared, "
+                    "private, input and reconstruction, and with strategy.variational=true mean and log_variance"
                 )
         layers = {name: _whole(view.layers[name]) for name in self.needs}
         view = replace(view, vectors=_whole(view.vectors), layers=layers)

@@ -223,7 +223,7 @@ def test_which_domains_predict(name):
 def test_mistakes_are_told(kind, options, told):
     with pytest.raises(CrossrecError, match=told):
         kind(**options)
-    with pytest.raises(CrossrecError, match="compares 'partner', but the strategy only shows the vectors themselves"):
+    with pytest.raises(CrossrecError, match="reads 'partner', but the strategy only shows the vectors themselves"):
         kind()({"users": DomainViews(torch.zeros(2, 2), torch.arange(2), torch.arange(2))}, target=0)
 
 

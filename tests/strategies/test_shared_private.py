@@ -174,9 +174,9 @@ def test_terms_part_shared_from_private_and_join_the_shared(small: list[str]) ->
         (["strategy.private=maybe"], "strategy.private='maybe' must be true or false"),
         (["strategy.variational=2"], "strategy.variational=2 must be true or false"),
         (["strategy.private=false", "strategy.variational=true"], "strategy.variational=true needs"),
-        (["strategy.private=false"], "adaptation.difference compares 'private', but the strategy only shows shared"),
-        (["adaptation=[vib]"], "adaptation.vib compares 'mean'"),
-        (["adaptation.difference.space=items"], "adaptation.difference compares 'shared'.*only shows partner"),
+        (["strategy.private=false"], "adaptation.difference reads 'private', but the strategy only shows shared"),
+        (["adaptation=[vib]"], "adaptation.vib reads 'mean'"),
+        (["adaptation.difference.space=items"], "adaptation.difference reads 'shared'.*only shows partner"),
     ],
 )
 def test_mistakes_are_told(small: list[str], words: list[str], told: str) -> None:
