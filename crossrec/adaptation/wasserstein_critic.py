@@ -93,7 +93,8 @@ class WassersteinCritic(AdversarialAdaptation):
     def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
         """Yield the mean distance of the pairs; None where there is no pair, for want of the target's rows."""
         if domain_pairs(torch.unique(view.domains).tolist(), target, self.pairs):
-            yield from super().parts(view, target)
+            # in the order of ids, so that z is the same however many processes the rows come from
+            yield from super().parts(view.take(view.ids.argsort()), target)
         else:
             yield "encoder", None
 
