@@ -4,12 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 from running import crossrec, run
+from test_adaptation_behaviour import base, trained
 
 from crossrec.adaptation.adversarial import AdversarialAdaptation
 from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import load_run
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import find_runs
+
+__all__ = ["base"]  # a fixture: the corpus of planted.py
 
 CRITIC = "adaptation.wasserstein_critic"
 TERMS = {
@@ -108,6 +111,25 @@ def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path) -
         keys = [k for k in ours if k.startswith("train/") and not k.endswith("accuracy")]  # it jumps by rounding
         assert len(keys) == 6
         assert {k: float(theirs[k]) for k in keys} == {k: pytest.approx(float(ours[k]), abs=1e-4) for k in keys}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["adaptation.dann.reversal=10"],
+        ["adaptation.dann.mode=alternating", "adaptation.dann.critic_steps=3"],
+        ["adaptation=[wasserstein_critic]"],
+    ],
+    ids=["dann", "dann alternating", "wasserstein"],
+)
+def test_the_nuisance_that_tells_the_domains_apart_is_dropped(base: list[str], words: list[str]) -> None:
+    name = "wasserstein_critic" if "adaptation=[wasserstein_critic]" in words else "dann"
+    merged, uses, _ = trained(base, ["strategy=merged"])
+    term = [f"adaptation.{name}.space=items", f"adaptation.{name}.weight=1"]
+    fooled, uses_less, _ = trained(base, ["strategy=adversarial", *words, *term])
+    assert uses_less < 0.7 * uses
+    ndcg = [made.metrics["test"]["test/b/ndcg@10"] for made in (merged, fooled)]
+    assert ndcg[1] > 1.4 * ndcg[0]
 
 
 @pytest.mark.parametrize("terms", ["[]", "[coral]"])
