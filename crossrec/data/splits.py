@@ -72,6 +72,13 @@ def row_domains(corpus: Corpus) -> Ids:
     return domains
 
 
+def train_membership(corpus: Corpus, split: Split) -> npt.NDArray[np.bool_]:
+    """Who has a training row in which domain, (n_users, n_domains): a held-out row tells nothing."""
+    trained, member = split.label == TRAIN, np.zeros_like(corpus.membership)
+    member[corpus.interactions["user"].to_numpy()[trained], row_domains(corpus)[trained]] = True
+    return member
+
+
 def report(corpus: Corpus, split: Split) -> dict[str, Any]:
     """Rows of every label, users and items of every domain, as plain values."""
     domains, items, users = row_domains(corpus), corpus.interactions["item"], corpus.interactions["user"]

@@ -15,6 +15,7 @@ from crossrec.adaptation.base import SPACES, Adaptation, PairedAdaptation
 from crossrec.config import build
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.schema import Corpus
+from crossrec.data.splits import train_membership
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
@@ -96,7 +97,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         target=target,
         metrics=metrics,
         monitor=str(config["evaluation"]["monitor"]),
-        membership=torch.from_numpy(corpus.membership),
+        membership=torch.from_numpy(train_membership(corpus, datamodule.split)),
         entities=torch.from_numpy(corpus.items["entity"].to_numpy().copy()),
         seed=seed,
     )

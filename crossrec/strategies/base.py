@@ -43,7 +43,7 @@ class Strategy(Evaluated):
         target: index of the domain that adaptation adapts to; None when every domain is a target.
         metrics: stage name (``valid``, ``test``) -> index of an evaluated domain -> its metric.
         monitor: name of the validation metric that selects the epoch, e.g. ``ndcg@10``.
-        membership: (n_users, n_domains) bool, who is in which domain.
+        membership: (n_users, n_domains) bool, who has a training row in which domain.
         entities: (n_items,) entity of each item; items of two domains that are the same thing have the same. None: no
             two items are.
         domain_weights: domain name -> weight of its rows in the recommendation loss (default 1 each).

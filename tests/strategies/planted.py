@@ -40,13 +40,22 @@ class PlantedEncoder(ItemEncoder):
 
 
 @torch.no_grad()
-def use_of_nuisance(model: Strategy, domain: int) -> float:
-    """How far a unit of z moves the items of a domain, over how far a unit of a taste moves them; means over items."""
-    encoder, before = model.item_encoder, model.catalogue(domain)
-    moves = []
+def use_of_nuisance(model: Strategy, domain: int, layer: str | None = None) -> float:
+    """How far a unit of z moves the items of a domain, over how far a unit of a taste moves them; means over items.
+
+    With ``layer`` that layer of the items, otherwise what is scored.
+    """
+    encoder, d = model.item_encoder, model.domains[domain]
+
+    def items() -> Tensor:
+        vectors = encoder(torch.arange(d.start, d.stop))
+        scored, layers = model.represent("items", vectors, torch.full((d.n_items,), domain))
+        return layers[layer] if layer else scored
+
+    before, moves = items(), []
     for column in range(TASTES + 1):
         encoder.features[:, column] += 1
-        moves.append((model.catalogue(domain) - before).norm(dim=1).mean())
+        moves.append((items() - before).norm(dim=1).mean())
         encoder.features[:, column] -= 1
     return float(moves[-1] / torch.stack(moves[:-1]).mean())
 

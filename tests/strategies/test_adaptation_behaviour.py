@@ -35,12 +35,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]  # fmt: skip
 
 
-def trained(base: list[str], words: list[str]) -> tuple[RunFolder, float, dict[str, torch.Tensor]]:
+def trained(
+    base: list[str], words: list[str], layer: str | None = None
+) -> tuple[RunFolder, float, dict[str, torch.Tensor]]:
     """The run, how much of the nuisance its target items use, and its weights."""
     folder = Path(next(w for w in base if w.startswith("paths.runs=")).partition("=")[2]).parent
     made = run([*base, *words], [folder / "conf"])
     model = load_run(made.path)[1].model
-    return made, planted.use_of_nuisance(model, 1), model.state_dict()
+    return made, planted.use_of_nuisance(model, 1, layer), model.state_dict()
 
 
 @pytest.mark.parametrize("term", list(TERMS))
@@ -53,6 +55,21 @@ def test_the_nuisance_is_dropped_and_the_target_gains(base: list[str], term: str
     assert uses_less < 0.6 * uses
     ndcg = [made.metrics["test"]["test/b/ndcg@10"] for made in (merged, on)]
     assert ndcg[1] > 2 * ndcg[0]
+
+
+def test_the_shared_part_drops_the_nuisance_and_the_target_gains(base: list[str]) -> None:
+    shared_private = [
+        "strategy=shared_private", "strategy.space=items", "strategy.fusion=sum", "adaptation.mmd.space=items",
+        "adaptation.difference.space=items", "adaptation.simse.space=items",
+    ]  # fmt: skip
+    off = ["adaptation.mmd.weight=0", "adaptation.difference.weight=0", "adaptation.simse.weight=0"]
+    without, uses, _ = trained(base, [*shared_private, *off], "shared")
+    plain, _, _ = trained(base, [*shared_private[:3], "adaptation=[]"], "shared")
+    assert without.metrics == plain.metrics
+    on, uses_less, _ = trained(base, [*shared_private, "adaptation.mmd.weight=10"], "shared")
+    assert uses_less < 0.6 * uses
+    ndcg = [made.metrics["test"]["test/b/ndcg@10"] for made in (without, on)]
+    assert ndcg[1] > 1.2 * ndcg[0]
 
 
 def test_a_term_that_never_had_anything_to_compare_is_told(base: list[str]) -> None:
