@@ -113,7 +113,7 @@ class Adaptation(nn.Module):
 
         Returns:
             The weighted total, a scalar, and ``adaptation/<name>/<a>-<b>`` -> the unweighted value of the pair,
-            detached (``adaptation/<name>/<space>/<a>-<b>`` when there are two spaces).
+            detached (``adaptation/<name>/<space>/<a>-<b>`` when there are two spaces); absent where there is none.
 
         Raises:
             CrossrecError: the strategy gave no such view or layer, or a value is no scalar.
@@ -159,8 +159,8 @@ class Adaptation(nn.Module):
                 raise CrossrecError(
                     f"adaptation {self.name!r} gave a value of shape {tuple(value.shape)}: it must return one number"
                 )
-            entries[prefix + label] = view.vectors.new_zeros(()) if value is None else value.detach()
             if value is not None:
+                entries[prefix + label] = value.detach()
                 total, count = total + value, count + 1
         self.compared = self.compared or count > 0
         entries.update({prefix + key: value for key, value in self._more.items()})

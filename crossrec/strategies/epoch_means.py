@@ -10,29 +10,32 @@ from torch import Tensor
 
 
 class EpochMeans:
-    """Running means of named scalars, kept on their device so that no step waits for a number."""
+    """Running means of named scalars, kept on their device so that no step waits for a number.
+
+    A scalar's mean is over the steps that had it.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
-        self._steps = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Add one step's scalars."""
-        self._steps += 1
         for key, value in values.items():
             value = value.detach()
             self._sums[key] = self._sums.get(key, torch.zeros((), device=value.device)).to(value.device) + value
+            self._counts[key] = self._counts.get(key, 0) + 1
 
     def take(self) -> dict[str, Tensor]:
         """Return the means and start the next epoch."""
-        means = {key: value / self._steps for key, value in self._sums.items()}
-        self._sums, self._steps = {}, 0
+        means = {key: value / self._counts[key] for key, value in self._sums.items()}
+        self._sums, self._counts = {}, {}
         return means
 
     def state_dict(self) -> dict[str, Any]:
-        """Return sums and steps."""
-        return {"sums": dict(self._sums), "steps": self._steps}
+        """Return sums and the number of their terms."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint's sums and steps."""
-        self._sums, self._steps = dict(state["sums"]), int(state["steps"])
+        """Go on from a checkpoint's sums."""
+        self._sums, self._counts = dict(state["sums"]), dict(state["counts"])

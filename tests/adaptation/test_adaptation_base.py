@@ -93,7 +93,7 @@ def test_too_few_rows_give_a_connected_zero(loss, domains):
 
 def test_parts_without_rows_are_left_out_of_the_mean():
     total, entries = MeanGap()({"users": view([0.0, 2.0, 3.0, 5.0, 100.0], [0, 0, 1, 1, 2])})
-    assert total.item() == 9.0 and entries["adaptation/meangap/0-2"].item() == 0.0
+    assert total.item() == 9.0 and list(entries) == ["adaptation/meangap/0-1"]  # 2 has one row
 
 
 def test_unequal_sides_and_repeats():

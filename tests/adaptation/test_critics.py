@@ -222,7 +222,7 @@ def test_a_missing_target_and_no_target_are_told_apart():
     views = {"users": DomainViews(seen.features.float(), seen.domains, torch.arange(9))}
     term = ready(WassersteinCritic(dim=F, pairs="target"), 4)
     total, entries = term(views, target=3)
-    assert total == 0 and total.requires_grad and list(entries) == ["adaptation/wassersteincritic/encoder"]
+    assert total == 0 and total.requires_grad and not entries
     with pytest.raises(CrossrecError, match="pairs=target needs one target domain"):
         term(views)
 
