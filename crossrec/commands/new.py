@@ -22,6 +22,22 @@ ROWS = """\
 # all, overlap or non_overlap
 rows: all
 """
+CRITIC = """\
+# reversal (one step for both, by gradient reversal) or alternating (the critic has its own optimizer)
+mode: reversal
+# of reversal: the vectors get this times the critic's negative gradient
+reversal: 1.0
+# of reversal: multiplies it; values as for schedule
+reversal_schedule: dann
+# of alternating: steps of the critic for each of the vectors
+critic_steps: 1
+# of alternating
+critic_lr: 0.001
+# width of the vectors
+dim: ${dim}
+# of the critic's first values
+seed: ${seed}
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +50,7 @@ class Kind:
         test: template of its test.
         summary: description in the yaml.
         options: of the yaml, after those that every loss has.
+        spaces: values of ``space``.
         example: more words of the test's template: a number computed by hand.
     """
 
@@ -42,6 +59,7 @@ class Kind:
     test: str
     summary: str
     options: str = ""
+    spaces: str = "users, items or both"
     example: dict[str, str] = field(default_factory=dict)
 
 
@@ -82,6 +100,14 @@ KINDS = {
         test="single_test.py.txt",
         summary="squared length of a domain's mean vector",
         example={"a": "[[1.0, 0.0], [3.0, 4.0]]", "value": "8.0", "sum": "mean (2, 2): 2^2 + 2^2"},
+    ),
+    "adversarial": Kind(
+        text="a critic, and critic_loss(rows) that it lowers and the vectors raise",
+        code="adversarial.py.txt",
+        test="critic_test.py.txt",
+        summary="a critic that names a vector's domain, and vectors trained to fool it",
+        options=CRITIC,
+        spaces="users or items",
     ),
 }
 
@@ -148,7 +174,8 @@ def write(name: str, kind: str, folder: Path) -> dict[str, Path]:
             )
     _check_free(name)
     made = KINDS[kind]
-    words = {"name": name, "class_name": class_name(name), "summary": made.summary, **made.example}
+    words = {"name": name, "class_name": class_name(name), "summary": made.summary, "spaces": made.spaces}
+    words |= made.example
     texts = {
         "code": _template(made.code, words),
         "config": _template("common.yaml.txt", words) + made.options,
@@ -175,7 +202,10 @@ def _template(file: str, words: dict[str, str]) -> str:
     return Template((Path(__file__).parents[1] / "templates" / file).read_text()).substitute(words)
 
 
-IN_TEMPLATES = {"Tensor", "DomainViews", "PairwiseAdaptation", "PairedAdaptation", "PerDomainAdaptation", "Path"}
+IN_TEMPLATES = {
+    "Tensor", "DomainViews", "PairwiseAdaptation", "PairedAdaptation", "PerDomainAdaptation", "AdversarialAdaptation",
+    "CriticRows", "Path",
+}  # fmt: skip
 LITERALS = {"null", "true", "false", "nan", "inf"}
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from running import REPO, crossrec
 
-from crossrec.adaptation import base
+from crossrec.adaptation import adversarial, base
 from crossrec.cli import main
 from crossrec.commands.new import KINDS, class_name, commands, write
-from crossrec.config import compose, options
+from crossrec.config import compose, options, plain
 from crossrec.errors import CrossrecError
 from crossrec.runs.summary import find_runs
 
@@ -47,10 +47,12 @@ def test_the_files_of_every_kind_pass_their_test_and_train_as_printed(
 def test_the_config_names_every_option_with_its_default_and_a_comment(kind: str, tmp_path: Path) -> None:
     path = write("my_gap", kind, tmp_path)["config"]
     node = compose(["adaptation=[my_gap]"], config_dirs=[tmp_path / "conf"]).adaptation.my_gap
-    kinds = inspect.getmro(getattr(base, class_name(kind) + "Adaptation"))
+    module = adversarial if kind == "adversarial" else base
+    kinds = inspect.getmro(getattr(module, class_name(kind) + "Adaptation"))
     takes = [p for c in kinds if issubclass(c, base.Adaptation) for p in inspect.signature(c).parameters.values()]
     defaults = {p.name: p.default for p in takes if p.kind is p.KEYWORD_ONLY} | {"name": "my_gap"}
-    assert {**defaults, "_target_": "my_gap.MyGap"} == dict(node)
+    own = {"dim": 64, "seed": 0} if kind == "adversarial" else {}
+    assert {**defaults, **own, "_target_": "my_gap.MyGap"} == plain(node)
     lines = path.read_text().splitlines()
     assert lines[0] == "# @package adaptation.my_gap"
     assert options("adaptation", [tmp_path / "conf"])["my_gap"] == KINDS[kind].summary
