@@ -28,8 +28,8 @@ from crossrec.runs.train import quiet
 
 STEPS = {"pairs": 12, "sequences": 4}
 CASES = {
-    "pairs": ["data=movielens", "split=ratio", "objective=bpr", "target=all"],
-    "sequences": ["data=food_kitchen", "user_encoder=transformer", "objective=softmax", "target=all"],
+    "pairs": ["data=movielens", "split=ratio", "objective=bpr", "target=ml-100k"],
+    "sequences": ["data=food_kitchen", "user_encoder=transformer", "objective=softmax", "target=food"],
 }
 COMMON = ["strategy=mmd", "batch_size=2048", "dim=64", "sampler=cycle"]
 
