@@ -168,7 +168,7 @@ class Adaptation(nn.Module):
 
     def zero(self, vectors: Tensor) -> Tensor:
         """Zero whose gradient exists for ``vectors`` and for every parameter of this loss."""
-        total = vectors.sum() * 0.0
+        total = vectors[:0].sum()  # of no row: a sum of all may overflow in half precision
         for parameter in self.parameters():
             total = total + parameter.sum() * 0.0
         return total

@@ -152,7 +152,9 @@ class Strategy(Evaluated):
     def item_vectors(self, items: Tensor) -> Tensor:
         """Vectors (..., f) of item ids (...), to be scored."""
         vectors = self.item_encoder(items).flatten(0, -2)
-        return self.represent("items", vectors, self.domain_of(items).flatten())[0].view(*items.shape, -1)
+        return self.represent("items", vectors, self.domain_of(items).flatten())[0].view(
+            *items.shape, self.item_encoder.dim
+        )
 
     def catalogue(self, domain: int) -> Tensor:
         """Vectors (n_items, f) of a domain's whole catalogue."""
@@ -185,7 +187,7 @@ class Strategy(Evaluated):
         users, user_layers = self.represent("users", states, domains)
         full = self.objective.full and not isinstance(batch, PointwiseBatch)
         items, item_layers = users, dict[str, Tensor]()
-        if self.adaptation or not full:
+        if not full:
             items, item_layers = self.represent("items", self.item_encoder(positives), domains)
         if isinstance(batch, PointwiseBatch):
             loss = self.objective.labelled((users * items).sum(-1), batch.labels, weight=weight)
@@ -198,6 +200,8 @@ class Strategy(Evaluated):
             loss = score_pairs(self, users, items, domains, negatives, weight)
         views: dict[str, DomainViews] = {}
         if self.adaptation:
+            if full:  # after the loss, whose random numbers (dropout) are then the same without a term
+                items, item_layers = self.represent("items", self.item_encoder(positives), domains)
             shown = {
                 "users": DomainViews(users, domains, ids, layers={**user_layers, "partner": items}),
                 "items": DomainViews(items, domains, positives, layers={**item_layers, "partner": users}),

@@ -149,3 +149,10 @@ def test_mistakes_are_told():
 
     with pytest.raises(CrossrecError, match=r"shape \(1,\)"):
         Vector()({"users": THREE})
+
+
+def test_weight_zero_is_zero_where_a_sum_of_all_would_overflow():
+    vectors = torch.full((300, 64), 1200.0, dtype=torch.float16, requires_grad=True)
+    total, _ = MeanGap(weight=0.0)({"users": DomainViews(vectors, torch.arange(300) % 2, torch.arange(300))})
+    total.backward()
+    assert total == 0 and not vectors.grad.any()

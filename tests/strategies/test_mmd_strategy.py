@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from running import run
@@ -14,10 +16,16 @@ def weights(made: RunFolder) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     "more",
-    [[], ["user_encoder=transformer", "objective=sampled_softmax", "history_length=8"]],
-    ids=["id", "transformer"],
+    [
+        [],
+        ["user_encoder=transformer", "objective=sampled_softmax", "history_length=8"],
+        ["user_encoder=mean", "objective=softmax", "item_encoder=text", "item_encoder.dropout=0.3"],
+    ],
+    ids=["id", "transformer", "dropout"],
 )
-def test_weight_zero_is_merged_training_bit_for_bit(small: list[str], more: list[str]) -> None:
+def test_weight_zero_is_merged_training_bit_for_bit(small: list[str], tiny_model: Path, more: list[str]) -> None:
+    if "item_encoder=text" in more:
+        more = [*more, f"item_encoder.model={tiny_model}", "item_encoder.whitening_dim=4", "item_encoder.max_length=16"]
     merged = run([*small, *more])
     matched = run([*small, *more, "strategy=mmd", "adaptation.mmd.weight=0"])
     assert merged.id != matched.id
