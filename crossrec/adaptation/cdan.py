@@ -10,6 +10,7 @@ from torch import Tensor
 
 from crossrec.adaptation.adversarial import DomainViews
 from crossrec.adaptation.dann import DANN, DANNOptions
+from crossrec.adaptation.numerics import check_width, entropies
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -91,10 +92,7 @@ class CDAN(DANN):
     def features(self, view: DomainViews) -> Tensor:
         """Return the joined vectors and partners, the partners without gradient."""
         partners = view.layers["partner"].detach()
-        if partners.shape[1] != self.dim:
-            raise CrossrecError(
-                f"adaptation.{self.name}.dim={self.dim} must be {partners.shape[1]}, the partners' width"
-            )
+        check_width(self.name, self.dim, partners, "partners")
         return self.joined(super().features(view), partners)
 
     def joined(self, x: Tensor, g: Tensor) -> Tensor:
@@ -121,5 +119,4 @@ def normalised_entropies(scores: Tensor) -> Tensor:
     """Entropy (n,) of the softmax of each row of ``scores`` (n, K), over log K; 0 where K = 1."""
     if scores.shape[1] == 1:
         return scores.new_zeros(len(scores))
-    logs = scores.log_softmax(1)
-    return -(logs.exp() * logs).sum(1) / math.log(scores.shape[1])
+    return entropies(scores.log_softmax(1)) / math.log(scores.shape[1])

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from crossrec.adaptation.base import PerDomainAdaptation, PerDomainOptions
-from crossrec.adaptation.numerics import SHORTEST
+from crossrec.adaptation.numerics import SHORTEST, check_width
 from crossrec.adaptation.pairs import DomainViews
+from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class CLUB(PerDomainAdaptation):
         """Bound of one domain's rows."""
         domain = int(view.domains[0])
         shared, private = _standardised(view.layers["shared"]), _standardised(view.layers["private"])
-        if shared.shape[1] != self.dim:
-            raise CrossrecError(f"adaptation.{self.name}.dim={self.dim} must be {shared.shape[1]}, the vectors' width")
+        check_width(self.name, self.dim, shared)
         likelihood = self.log_likelihood(shared.detach(), private.detach(), domain)
         self.log(f"log_likelihood/{domain}", likelihood)
         return self.bound(shared, private, domain) + (likelihood.detach() - likelihood)
@@ -115,11 +115,7 @@ def _halves(outputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _conditional(dim: int, hidden: int, seed: int) -> nn.Module:
-    first, second = (  # empty: nothing is drawn from the global generator
-        nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
-        for n_in, n_out in ((dim, hidden), (hidden, 2 * dim))
-    )
-    nn.init.xavier_uniform_(first.weight, generator=torch.Generator().manual_seed(seed))
-    for zeros in (first.bias, second.weight, second.bias):
-        nn.init.zeros_(zeros)
-    return nn.Sequential(first, nn.Tanh(), second)
+    q = mlp([dim, hidden, 2 * dim], "tanh", seed)
+    for parameter in q[-1].parameters():
+        nn.init.zeros_(parameter)
+    return q

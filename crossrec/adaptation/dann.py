@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossrec.adaptation.adversarial import AdversarialAdaptation, AdversarialOptions, CriticRows, DomainViews
-from crossrec.adaptation.critics import Activation, check_critic, mlp
+from crossrec.adaptation.critics import Activation, check_critic
+from crossrec.adaptation.numerics import check_width
+from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -101,10 +103,7 @@ class DANN(AdversarialAdaptation):
 
     def features(self, view: DomainViews) -> Tensor:
         """Return the vectors."""
-        if view.vectors.shape[1] != self.dim:
-            raise CrossrecError(
-                f"adaptation.{self.name}.dim={self.dim} must be {view.vectors.shape[1]}, the vectors' width"
-            )
+        check_width(self.name, self.dim, view.vectors)
         return view.vectors
 
     def critic_loss(self, rows: CriticRows) -> Tensor:

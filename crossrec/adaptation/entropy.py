@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.adaptation.base import PerDomainAdaptation, PerDomainOptions
-from crossrec.adaptation.numerics import unit_rows
+from crossrec.adaptation.numerics import check_width, entropies, unit_rows
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.errors import CrossrecError
 
@@ -78,17 +78,10 @@ class ClusterEntropy(PerDomainAdaptation):
     def single(self, view: DomainViews) -> Tensor:
         """Loss of one domain's rows."""
         logs = self.log_assignments(view.vectors)
-        rows = _entropy(logs).mean()
-        return rows - self.diversity * _entropy(logs.logsumexp(0) - math.log(len(logs)))
+        rows = entropies(logs).mean()
+        return rows - self.diversity * entropies(logs.logsumexp(0) - math.log(len(logs)))
 
     def log_assignments(self, vectors: Tensor) -> Tensor:
         """Return log p (n, K) of ``vectors`` (n, f)."""
-        dim = self.prototypes.shape[1]
-        if vectors.shape[1] != dim:
-            raise CrossrecError(f"adaptation.{self.name}.dim={dim} must be {vectors.shape[1]}, the vectors' width")
+        check_width(self.name, self.prototypes.shape[1], vectors)
         return (unit_rows(vectors) @ unit_rows(self.prototypes).T / self.temperature).log_softmax(1)
-
-
-def _entropy(logs: Tensor) -> Tensor:
-    """Entropy, in nats, over the last axis of log probabilities."""
-    return -(logs.exp() * logs).sum(-1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
-import torch
 from torch import Tensor, nn
 
 from crossrec.adaptation.base import DomainViews, PairedAdaptation, PairedOptions
-from crossrec.adaptation.numerics import unit_rows
+from crossrec.adaptation.numerics import check_width, unit_rows
+from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -88,7 +87,9 @@ class Mapping(PairedAdaptation):
         for a in range(n_domains):
             for b in range(n_domains):
                 if a < b or (self.pairs == "target" and a != b):
-                    self.maps[f"{a}-{b}"] = _map(self._widths, self._seed + a * n_domains + b)
+                    self.maps[f"{a}-{b}"] = mlp(
+                        self._widths, "tanh", self._seed + a * n_domains + b, bias=len(self._widths) > 2
+                    )
 
     def compare(self, a: DomainViews, b: DomainViews, pair: tuple[int, int]) -> Tensor:
         """Use the pair's own map."""
@@ -96,23 +97,10 @@ class Mapping(PairedAdaptation):
 
     def paired(self, a: Tensor, b: Tensor, pair: tuple[int, int] = (0, 1)) -> Tensor:
         """Distance of g(a) and b, a and b (k, f), with g the map from ``pair[0]`` to ``pair[1]``."""
-        if a.shape[1] != self.dim:
-            raise CrossrecError(f"adaptation.{self.name}.dim={self.dim} must be {a.shape[1]}, the vectors' width")
+        check_width(self.name, self.dim, a)
         a = a.detach() if self.gradient == "none" else a
         b = b if self.gradient == "both" else b.detach()
         mapped: Tensor = self.maps[f"{pair[0]}-{pair[1]}"](a)
         if self.distance == "mse":
             return (mapped - b).square().mean()
         return 1.0 - (unit_rows(mapped) * unit_rows(b)).sum(1).mean()
-
-
-def _map(widths: list[int], seed: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    generator = torch.Generator().manual_seed(seed)
-    for n_in, n_out in pairwise(widths):
-        layer = nn.Linear(n_in, n_out, bias=len(widths) > 2, device="meta").to_empty(device="cpu")  # draws nothing
-        nn.init.xavier_uniform_(layer.weight, generator=generator)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
-        layers += [layer, nn.Tanh()]
-    return nn.Sequential(*layers[:-1])

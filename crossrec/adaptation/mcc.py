@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from crossrec.adaptation.prediction_entropy import OnPredictions, entropies
+from crossrec.adaptation.numerics import entropies
+from crossrec.adaptation.prediction_entropy import OnPredictions
 
 
 class MinimumClassConfusion(OnPredictions):

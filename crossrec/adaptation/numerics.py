@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crossrec.errors import CrossrecError
+
 MEDIAN_ROWS = 1024
 """Rows of a pooled sample that its median distance is taken from; more are thinned evenly."""
 
@@ -42,3 +44,18 @@ def unit_rows(x: Tensor) -> Tensor:
     squares = x.square().sum(1, keepdim=True)
     long = squares > SHORTEST**2
     return torch.where(long, x * torch.where(long, squares, 1.0).rsqrt(), 0.0)
+
+
+def entropies(logs: Tensor) -> Tensor:
+    """Entropy, in nats, over the last axis of log probabilities."""
+    return -(logs.exp() * logs).sum(-1)
+
+
+def check_width(name: str, dim: int, vectors: Tensor, whose: str = "vectors") -> None:
+    """Refuse ``vectors`` (n, f) that are not as wide as the term ``name`` was made for.
+
+    Raises:
+        CrossrecError: f is not ``dim``.
+    """
+    if vectors.shape[1] != dim:
+        raise CrossrecError(f"adaptation.{name}.dim={dim} must be {vectors.shape[1]}, the {whose}' width")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from crossrec.adaptation.base import PerDomainAdaptation, PerDomainOptions
+from crossrec.adaptation.numerics import entropies
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.errors import CrossrecError
 
@@ -106,11 +107,6 @@ class PredictionEntropy(OnPredictions):
     def loss(self, logs: Tensor) -> Tensor:
         """Mean entropy of ``logs`` (n, c), in nats."""
         return entropies(logs).mean()
-
-
-def entropies(logs: Tensor) -> Tensor:
-    """Entropy (n,), in nats, of each row of log probabilities (n, c)."""
-    return -(logs.exp() * logs).sum(1)
 
 
 def different_rows(x: Tensor) -> Tensor:

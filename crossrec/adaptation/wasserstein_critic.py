@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from crossrec.adaptation.adversarial import AdversarialAdaptation, CriticRows
 from crossrec.adaptation.base import Options
-from crossrec.adaptation.critics import Activation, check_critic, mlp
+from crossrec.adaptation.critics import Activation, check_critic
+from crossrec.adaptation.numerics import check_width
 from crossrec.adaptation.pairs import DomainViews, Pairs, domain_pairs
+from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
@@ -100,10 +102,7 @@ class WassersteinCritic(AdversarialAdaptation):
 
     def features(self, view: DomainViews) -> Tensor:
         """Return the vectors."""
-        if view.vectors.shape[1] != self.dim:
-            raise CrossrecError(
-                f"adaptation.{self.name}.dim={self.dim} must be {view.vectors.shape[1]}, the vectors' width"
-            )
+        check_width(self.name, self.dim, view.vectors)
         return view.vectors
 
     def distances(self, rows: CriticRows) -> dict[tuple[int, int], Tensor]:

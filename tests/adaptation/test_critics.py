@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from crossrec.adaptation.adversarial import AdversarialAdaptation, CriticRows
 from crossrec.adaptation.base import Adaptation, DomainViews
 from crossrec.adaptation.cdan import CDAN, normalised_entropies
-from crossrec.adaptation.critics import mlp
 from crossrec.adaptation.dann import DANN
+from crossrec.adaptation.perceptron import mlp
 from crossrec.adaptation.wasserstein_critic import WassersteinCritic
 from crossrec.errors import CrossrecError
 
