@@ -18,7 +18,7 @@ def world_size() -> int:
 
 
 def gather_views(view: DomainViews) -> DomainViews:
-    """Return the rows of every process, in order of rank; ``view`` itself when there is one process.
+    """Return the rows of every process, sorted by their ``order``; ``view`` itself when there is one process.
 
     All processes must call it, with any number of rows each, 0 included. Every process then computes the same loss of
     the same rows, so the gradient of the mean over processes, which is what DistributedDataParallel takes, is the
@@ -32,14 +32,16 @@ def gather_views(view: DomainViews) -> DomainViews:
         return view
     sizes = _sizes(len(view), view.ids.device)
     membership = view.membership
-    return replace(
+    every = replace(
         view,
         vectors=_differentiably(view.vectors, sizes),
         layers={name: _differentiably(layer, sizes) for name, layer in sorted(view.layers.items())},
         domains=_gather(view.domains, sizes),
         ids=_gather(view.ids, sizes),
         membership=None if membership is None else _gather(membership.to(torch.uint8), sizes).bool(),
+        order=None if view.order is None else _gather(view.order, sizes),
     )
+    return every if every.order is None else every.take(every.order.argsort(stable=True))
 
 
 def _differentiably(rows: Tensor, sizes: list[int]) -> Tensor:

@@ -29,6 +29,8 @@ class DomainViews:
             batch shows it, which misses most of an overlap when batches are small.
         layers: more vectors of the same rows, (n, ...) each, by name. Every strategy shows ``partner``: the vector of
             what the row was seen with, a user's item and an item's user.
+        order: (n,) place of each row among those of all processes, ascending; of an id's rows in a domain the last one
+            counts. None: in the order given, and the rows of one process before those of the next.
     """
 
     vectors: Tensor
@@ -37,6 +39,7 @@ class DomainViews:
     mask: Tensor | None = None
     membership: Tensor | None = None
     layers: Mapping[str, Tensor] = field(default_factory=dict)
+    order: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,6 +59,7 @@ class DomainViews:
             mask=None if self.mask is None else pick(self.mask),
             membership=None if self.membership is None else pick(self.membership),
             layers={name: pick(layer) for name, layer in self.layers.items()},
+            order=None if self.order is None else pick(self.order),
         )
 
     def of(self, domain: int) -> DomainViews:

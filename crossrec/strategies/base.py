@@ -202,15 +202,25 @@ class Strategy(Evaluated):
         if self.adaptation:
             if full:  # after the loss, whose random numbers (dropout) are then the same without a term
                 items, item_layers = self.represent("items", self.item_encoder(positives), domains)
+            order = self._places(batch)
             shown = {
-                "users": DomainViews(users, domains, ids, layers={**user_layers, "partner": items}),
-                "items": DomainViews(items, domains, positives, layers={**item_layers, "partner": users}),
+                "users": DomainViews(users, domains, ids, layers={**user_layers, "partner": items}, order=order),
+                "items": DomainViews(items, domains, positives, layers={**item_layers, "partner": users}, order=order),
             }
             if isinstance(batch, PointwiseBatch):  # a sampled pair says nothing of either domain
                 observed = torch.nonzero(batch.labels > 0).squeeze(1)
                 shown = {space: view.take(observed) for space, view in shown.items()}
             views = self.adaptation_views(shown)
         return self._share(loss, weight, len(ids)), views
+
+    def _places(self, batch: Batch) -> Tensor:
+        """Place of each row of the loss in the batch of all processes, of which this one has every n-th."""
+        mine = torch.arange(len(batch.users), device=batch.users.device) * world_size() + self.global_rank
+        if not isinstance(batch, SequenceBatch):
+            return mine
+        width = batch.targets.shape[1]
+        places = mine.unsqueeze(1) * width + torch.arange(width, device=mine.device)
+        return places[batch.targets != PAD]
 
     def _share(self, loss: Tensor, weight: Tensor | None, rows: int) -> Tensor:
         """Weigh this process's mean by its rows: the mean over processes is then the mean over the global batch."""

@@ -17,6 +17,10 @@ from crossrec.errors import CrossrecError
 from crossrec.strategies.base import Space, Strategy
 
 
+BEFORE = 2**62
+"""Subtracted from the places of added rows, so that those of every process come before all rows of the batch."""
+
+
 class Contrastive(Strategy):
     """Train on all domains; a user has a vector in each, and terms compare the vectors of the same user.
 
@@ -94,11 +98,15 @@ class Contrastive(Strategy):
         added = replace(
             last.take(rows), vectors=self.in_every_domain(last.layers["input"])[rows, domains], domains=domains
         )
+        order = None  # rows added by any process come before the batch's own of all processes
+        if last.order is not None and own.order is not None:
+            order = torch.cat([last.order[rows] - BEFORE, own.order])
         users = DomainViews(
             vectors=torch.cat([added.vectors, own.vectors]),
             domains=torch.cat([added.domains, own.domains]),
             ids=torch.cat([added.ids, own.ids]),
             membership=torch.cat([last.membership[rows], own.membership]),
             layers={name: torch.cat([added.layers[name], layer]) for name, layer in own.layers.items()},
+            order=order,
         )
         return {**shown, "users": users}

@@ -76,10 +76,14 @@ class SharedPrivate(Strategy):
         return vectors, {"shared": vectors} if space in self.spaces else {}
 
     def adaptation_views(self, views: dict[str, DomainViews]) -> dict[str, DomainViews]:
-        """Show the shared vectors as those to compare; the scored ones are their fusion with the private."""
+        """Show the shared vectors, also as partners; the scored ones are their fusion with the private."""
         shown = super().adaptation_views(views)
+        compared = {
+            space: view.layers["shared"] if space in self.spaces else view.vectors for space, view in shown.items()
+        }
+        partners = {"users": compared["items"], "items": compared["users"]}
         return {
-            space: replace(view, vectors=view.layers["shared"]) if space in self.spaces else view
+            space: replace(view, vectors=compared[space], layers={**view.layers, "partner": partners[space]})
             for space, view in shown.items()
         }
 

@@ -15,6 +15,9 @@ from crossrec.runs.summary import find_runs
 TWO = ["trainer=ddp", "trainer.accelerator=cpu"]
 
 
+TRANSFORMER = ["user_encoder=transformer", "user_encoder.dropout=0", "batch_size=15", "data.source.n_users=121"]
+
+
 def losses(made: RunFolder) -> list[float]:
     with open(made.path / "log" / "metrics.csv", newline="") as file:
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
@@ -40,8 +43,12 @@ def same(one: RunFolder, two: RunFolder) -> None:
         ["objective=bpr", "data.source.n_users=121"],
         ["objective=bce", "strategy=cmf", "strategy.domain_weights={a: 0.3}", "data.source.n_users=121"],
         ["objective=softmax", "user_encoder=mean", "strategy=mmd", "batch_size=15"],
+        # what is compared depends on which of a user's rows in a batch is taken
+        [*TRANSFORMER, "strategy=mmd", "adaptation=[mmd,joint_mmd]"],
+        [*TRANSFORMER, "strategy=contrastive", "adaptation.contrastive.weight=1"],
+        [*TRANSFORMER, "strategy=shared_private", "adaptation=[joint_mmd,difference,simse]"],
     ],
-    ids=["bpr", "weighted-bce", "mmd-sequences"],
+    ids=["bpr", "weighted-bce", "mmd-sequences", "mmd-transformer", "contrastive", "shared-private"],
 )
 def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path, more: list[str]) -> None:
     one = run([*small, *more, f"paths.runs={tmp_path / 'one'}"])
