@@ -14,7 +14,7 @@ REPO = Path(__file__).resolve().parents[1]
 
 def run(words: list[str], config_dirs: list[Path] | None = None) -> RunFolder:
     """Train what the words of a command line say; the run's folder."""
-    return train(composed(words, config_dirs), words)
+    return train(composed(words, config_dirs), words, config_dirs or [])
 
 
 def crossrec(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

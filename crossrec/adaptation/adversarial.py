@@ -133,6 +133,11 @@ class AdversarialAdaptation(Adaptation):
         self._optimizer: torch.optim.Optimizer | None = None
         self._loaded: dict[str, Any] | None = None
 
+    def schedules(self) -> dict[str, Schedule]:
+        """Return the schedules in use, by the option that sets them."""
+        reversal = {"reversal_schedule": self.reversal_schedule} if self.mode == "reversal" else {}
+        return {**super().schedules(), **reversal}
+
     def only_of(self, mode: str, option: str, value: object, default: object) -> None:
         """Refuse a ``value`` of an option that only ``mode`` reads, where the mode is the other."""
         if self.mode != mode and value != default:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypedDict
@@ -58,7 +59,7 @@ class Adaptation(nn.Module):
 
     Args:
         name: in log keys; None is the class's name in lower case.
-        weight: multiplies the loss; logged values are without it.
+        weight: multiplies the loss, 0 or more; logged values are without it.
         schedule: a coefficient from the share of training that is spent, or the name of one: ``constant``, ``linear``,
             ``dann``, ``delayed``. Where weight times coefficient is 0 the loss is logged and nothing is differentiated.
         space: ``users``, ``items`` or ``both``: whose vectors are compared.
@@ -88,6 +89,8 @@ class Adaptation(nn.Module):
         self.name = name or type(self).__name__.lower()
         if space not in SPACES:
             raise CrossrecError(f"adaptation.{self.name}.space={space!r} must be users, items or both")
+        if isinstance(weight, str) or not 0 <= weight < math.inf:
+            raise CrossrecError(f"adaptation.{self.name}.weight={weight!r} must be a finite number, 0 or more")
         self.weight = float(weight)
         self.schedule = schedule_of(schedule)
         self.space = space
@@ -96,6 +99,10 @@ class Adaptation(nn.Module):
 
     def prepare(self, n_domains: int) -> None:
         """Build what depends on the number of domains; called once, before the optimizer takes the parameters."""
+
+    def schedules(self) -> dict[str, Schedule]:
+        """Return the schedules in use, by the option that sets them."""
+        return {"schedule": self.schedule}
 
     def log(self, key: str, value: Tensor) -> None:
         """Log one more number of this step: as ``adaptation/<name>/<key>``, averaged over the epoch."""

@@ -143,7 +143,7 @@ def job(config: DictConfig) -> float | None:
     from crossrec.runs.train import train
 
     try:
-        run = train(plain(config), _overrides())
+        run = train(plain(config), _overrides(), _config_dirs())
     except CrossrecError as error:
         raise _Refused(error) from error
     _note(run.path)
@@ -154,6 +154,18 @@ def _overrides() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _config_dirs() -> list[Path]:
+    """Folders that a ``--config-dir`` or a search path of the user's added to ours and installed packages'."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return []
+    own = {source.folder.resolve() for source in sources()}
+    read = HydraConfig.get().runtime.config_sources
+    folders = [Path(source.path).resolve() for source in read if source.schema == "file"]
+    return [folder for folder in folders if folder not in own]
 
 
 def _note(run: Path) -> None:

@@ -29,7 +29,42 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class PointwiseBatch(Batch):
+class Observations:
+    """The rows of a training batch that a loss reads: user, item, domain of each, all (m,).
+
+    Args:
+        users: global user ids.
+        items: global item ids.
+        domains: domain index of the row.
+        places: place of the row in the batch of all processes.
+        negatives: (m, n) global item ids, or (n_domains, n) shared; n may be 0.
+        labels: 1 for an observed pair and 0 for a sampled one; None: all are observed.
+    """
+
+    users: Tensor
+    items: Tensor
+    domains: Tensor
+    places: Tensor
+    negatives: Tensor
+    labels: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class TrainingBatch(Batch):
+    """Base of what is trained on; the process with rank r of n has every n-th row of the whole batch, from row r on."""
+
+    users: Tensor
+
+    def observations(self, rank: int = 0, world_size: int = 1) -> Observations:
+        """Rows of the loss; labelled negatives are rows too."""
+        raise NotImplementedError
+
+    def _places(self, rank: int, world_size: int) -> Tensor:
+        return torch.arange(len(self.users), device=self.users.device) * world_size + rank
+
+
+@dataclass(frozen=True)
+class PointwiseBatch(TrainingBatch):
     """Labelled pairs; all tensors have shape (b,).
 
     Args:
@@ -39,14 +74,18 @@ class PointwiseBatch(Batch):
         domains: domain index of the row (of its positive).
     """
 
-    users: Tensor
     items: Tensor
     labels: Tensor
     domains: Tensor
 
+    def observations(self, rank: int = 0, world_size: int = 1) -> Observations:
+        """All rows."""
+        places, none = self._places(rank, world_size), self.items.new_empty(len(self.items), 0)
+        return Observations(self.users, self.items, self.domains, places, none, self.labels)
+
 
 @dataclass(frozen=True)
-class PairwiseBatch(Batch):
+class PairwiseBatch(TrainingBatch):
     """Observed pairs with their negatives.
 
     Args:
@@ -57,14 +96,17 @@ class PairwiseBatch(Batch):
         domains: (b,) domain index of the row.
     """
 
-    users: Tensor
     positives: Tensor
     negatives: Tensor
     domains: Tensor
 
+    def observations(self, rank: int = 0, world_size: int = 1) -> Observations:
+        """All rows, with their positives."""
+        return Observations(self.users, self.positives, self.domains, self._places(rank, world_size), self.negatives)
+
 
 @dataclass(frozen=True)
-class SequenceBatch(Batch):
+class SequenceBatch(TrainingBatch):
     """Windows of users' training sequences, left-aligned and padded with :data:`PAD`.
 
     Args:
@@ -75,11 +117,27 @@ class SequenceBatch(Batch):
         domains: (b, l) domain index of the target, PAD where there is no target.
     """
 
-    users: Tensor
     history: Tensor
     targets: Tensor
     negatives: Tensor
     domains: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """(b, l) bool, the positions with a target."""
+        return self.targets != PAD
+
+    def observations(self, rank: int = 0, world_size: int = 1) -> Observations:
+        """Positions with a target, window by window."""
+        real, width = self.real, self.targets.shape[1]
+        places = self._places(rank, world_size).unsqueeze(1) * width
+        return Observations(
+            users=self.users.unsqueeze(1).expand_as(real)[real],
+            items=self.targets[real],
+            domains=self.domains[real],
+            places=(places + torch.arange(width, device=places.device))[real],
+            negatives=self.negatives[real] if self.negatives.ndim == 3 else self.negatives,
+        )
 
 
 @dataclass(frozen=True)

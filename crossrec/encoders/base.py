@@ -10,9 +10,11 @@ class ItemEncoder(nn.Module):
 
     Attributes:
         dim: width of the output space, shared with the user encoder.
+        shares_entities: True where items of two domains that are one entity have one vector.
     """
 
     dim: int
+    shares_entities: bool = False
 
     def forward(self, items: Tensor) -> Tensor:
         """Encode ``items`` of any shape (...) to (..., dim); ids must be valid (no PAD)."""

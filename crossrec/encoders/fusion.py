@@ -53,6 +53,7 @@ class FusionEncoder(ItemEncoder):
         self.encoders = nn.ModuleDict(
             {name: make(corpus=corpus, dim=dim, train_items=train_items) for name, make in encoders.items()}
         )
+        self.shares_entities = all(encoder.shares_entities for encoder in self.encoders.values())
         k = len(encoders)
         self.mix = nn.Linear(k * dim, k if mode == "gate" else dim) if mode != "sum" else None
         if self.mix is not None:

@@ -88,6 +88,7 @@ class IdEncoder(ItemEncoder):
         used[rows[trained]] = True
         number = np.where(used, np.cumsum(used), 0)  # row 0 is the zero vector
         self.dim = dim
+        self.shares_entities = share_entities
         self.register_buffer("rows", torch.from_numpy(number[rows].astype(np.int64)), persistent=False)
         self.weight = nn.Parameter(torch.empty(int(used.sum()) + 1, dim))
         init_table(self.weight.data[1:], init, std)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from crossrec.adaptation.base import SPACES, Adaptation, PairedAdaptation
+from crossrec.adaptation.base import Adaptation
 from crossrec.config import build
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.schema import Corpus
@@ -99,9 +98,9 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         monitor=str(config["evaluation"]["monitor"]),
         membership=torch.from_numpy(train_membership(corpus, datamodule.split)),
         entities=torch.from_numpy(corpus.items["entity"].to_numpy().copy()),
+        train_items=datamodule.train_item_mask(),
         seed=seed,
     )
-    _warn_of_no_match(model)
     if not strategy_class.trains:
         model.prepare(datamodule.train_item_counts())
     return Assembly(corpus, datamodule, model)
@@ -114,19 +113,6 @@ def _terms(nodes: Mapping[str, Any]) -> dict[str, Adaptation]:
             "its first line must be `# @package adaptation.NAME`"
         )
     return {name: build(term) for name, term in nodes.items()}
-
-
-def _warn_of_no_match(model: Strategy) -> None:
-    """Say that a term on matched rows is zero because no id is in two domains."""
-    members = {"users": model.membership, "items": model.entity_membership}
-    for name, term in model.adaptation.items():
-        if isinstance(term, PairedAdaptation):
-            for space in SPACES[term.space]:
-                if not bool((members[space].sum(1) > 1).any()):
-                    warnings.warn(
-                        f"adaptation.{name} compares {space} that are in two domains, but none is: it is zero",
-                        stacklevel=2,
-                    )
 
 
 def _datamodule(

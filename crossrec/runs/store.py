@@ -6,11 +6,12 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -184,7 +185,23 @@ class RunFolder:
 
         return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.config_path)))
 
-    def begin(self, config: Mapping[str, Any], overrides: list[str], corpus: Mapping[str, Any]) -> None:
+    @property
+    def config_dirs(self) -> list[Path]:
+        """Folders of configs, besides ours, that the run was composed from."""
+        return [Path(folder) for folder in self.status.get("config_dirs", [])]
+
+    def line(self, words: Sequence[str] | None = None) -> str:
+        """Command line that trains the run, or with other overrides, ``words``, one from the same configs."""
+        folders = [word for folder in self.config_dirs for word in ("--config-dir", str(folder))]
+        return shlex.join(["crossrec", "train", *folders, *(self.overrides if words is None else words)])
+
+    def begin(
+        self,
+        config: Mapping[str, Any],
+        overrides: list[str],
+        corpus: Mapping[str, Any],
+        config_dirs: Sequence[Path] = (),
+    ) -> None:
         """Write what the run is before it starts."""
         from omegaconf import OmegaConf
 
@@ -192,7 +209,14 @@ class RunFolder:
         write_json(self.path / "overrides.json", overrides)
         write_json(self.path / "corpus.json", corpus)
         write_json(self.path / "versions.json", versions())
-        self.mark("running", started=time.time(), pid=os.getpid(), host=platform.node(), error=None)
+        self.mark(
+            "running",
+            started=time.time(),
+            pid=os.getpid(),
+            host=platform.node(),
+            config_dirs=[str(folder) for folder in config_dirs],
+            error=None,
+        )
 
     def mark(self, state: str, **more: Any) -> None:
         """Change the status, keeping the earlier entries."""

@@ -6,7 +6,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,17 @@ from crossrec.errors import CrossrecError
 from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_frame, write_json
 from crossrec.runs.summary import print_run
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
+"""Weights stay in float32: ids and batches are not cast."""
 
-def train(config: Mapping[str, Any], overrides: list[str]) -> RunFolder:
+
+def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence[Path] = ()) -> RunFolder:
     """Train, select on validation, test once, and write the run folder; a finished run is returned at once.
 
     Args:
         config: the resolved config as plain values.
         overrides: the words that made it, for the record.
+        config_dirs: folders of configs that made it, besides ours, for the record.
     """
     from crossrec.runs.corpus import prepare_corpus
     from crossrec.runs.pruning import Pruned
@@ -41,7 +45,7 @@ def train(config: Mapping[str, Any], overrides: list[str]) -> RunFolder:
         if SINCE in os.environ and run.failed_since(float(os.environ[SINCE])):
             raise RunTaken(f"run {run.id} has failed in another sweep meanwhile")
         folder = str((Path(config["paths"]["prepared"]) / str(corpus.provenance.get("folder", ""))).resolve())
-        run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder})
+        run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder}, config_dirs)
         started, earlier = time.time(), float(run.status.get("seconds", 0.0))
         try:
             _fit_and_test(config, corpus, run)
@@ -160,6 +164,8 @@ def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: 
     from crossrec.config import build
 
     options = dict(config["trainer"])
+    if str(options.get("precision", "32")) not in PRECISIONS:
+        raise CrossrecError(f"trainer.precision={options['precision']} must be {', '.join(PRECISIONS)}")
     if options.get("enable_progress_bar", True):
         callbacks = [*callbacks, TQDMProgressBar(refresh_rate=20, leave=False)]
     return build(

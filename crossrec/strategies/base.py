@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crossrec.adaptation.base import Adaptation, DomainViews
 from crossrec.adaptation.gather import world_size
-from crossrec.data.batches import PAD, Batch, PairwiseBatch, PointwiseBatch, QueryBatch, SequenceBatch
+from crossrec.data.batches import PAD, QueryBatch, SequenceBatch, TrainingBatch
 from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder, UserEncoder
 from crossrec.errors import CrossrecError
@@ -21,6 +21,7 @@ from crossrec.objectives.base import Objective
 from crossrec.strategies.epoch_means import EpochMeans
 from crossrec.strategies.evaluated import Evaluated
 from crossrec.strategies.scoring import last_state, score_catalogue, score_pairs, score_shared
+from crossrec.strategies.terms import check_budget, check_terms, nothing_compared
 
 Space = Literal["users", "items"]
 
@@ -46,6 +47,7 @@ class Strategy(Evaluated):
         membership: (n_users, n_domains) bool, who has a training row in which domain.
         entities: (n_items,) entity of each item; items of two domains that are the same thing have the same. None: no
             two items are.
+        train_items: (n_items,) bool, items with a training row; None when all have one.
         domain_weights: domain name -> weight of its rows in the recommendation loss (default 1 each).
         seed: of the run.
     """
@@ -68,6 +70,7 @@ class Strategy(Evaluated):
         monitor: str,
         membership: Tensor,
         entities: Tensor | None = None,
+        train_items: Tensor | None = None,
         adaptation: Mapping[str, Adaptation] | None = None,
         scheduler: Callable[..., Any] | None = None,
         domain_weights: Mapping[str, float] | None = None,
@@ -82,7 +85,8 @@ class Strategy(Evaluated):
         self.register_buffer("membership", membership, persistent=False)
         entities = torch.arange(self.domains[-1].stop) if entities is None else entities
         self.register_buffer("entities", entities, persistent=False)
-        self.register_buffer("entity_membership", self._entity_membership(entities), persistent=False)
+        known = self._entity_membership(entities, train_items)
+        self.register_buffer("entity_membership", known, persistent=False)
         for term in (adaptation or {}).values():
             term.prepare(len(self.domains))
         self._optimizer = optimizer
@@ -105,9 +109,12 @@ class Strategy(Evaluated):
                 raise CrossrecError(f"strategy.domain_weights names {name!r}, but the domains are {', '.join(names)}")
         return [float(weights.get(name, 1.0)) for name in names]
 
-    def _entity_membership(self, entities: Tensor) -> Tensor:
+    def _entity_membership(self, entities: Tensor, train_items: Tensor | None) -> Tensor:
+        """(n_entities, n_domains) bool, which entity has a training row in which domain."""
+        items = torch.arange(len(entities))
+        items = items if train_items is None else items[train_items]
         member = torch.zeros((int(entities.max()) + 1, len(self.domains)), dtype=torch.bool)
-        member[entities, self.domain_of(torch.arange(len(entities)))] = True
+        member[entities[items], self.domain_of(items)] = True
         return member
 
     # ---- towers -------------------------------------------------------------------------------------------------
@@ -145,6 +152,10 @@ class Strategy(Evaluated):
         """
         return vectors, {}
 
+    def told_apart(self, space: str) -> bool:
+        """Whether what terms compare, ``users`` or ``items``, can differ between two domains for one id."""
+        return self.user_encoder.uses_history if space == "users" else not self.item_encoder.shares_entities
+
     def users_in(self, vectors: Tensor, domains: Tensor) -> Tensor:
         """Vectors (n, f) of :meth:`encode_users` as seen in ``domains`` (n,)."""
         return self.represent("users", vectors, domains)[0]
@@ -168,59 +179,40 @@ class Strategy(Evaluated):
 
     # ---- training -----------------------------------------------------------------------------------------------
 
-    def recommendation_loss(self, batch: Batch) -> tuple[Tensor, dict[str, DomainViews]]:
+    def recommendation_loss(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, DomainViews]]:
         """Loss of the objective on a batch, and the vectors it was computed from for the adaptation terms."""
-        if isinstance(batch, PointwiseBatch):
-            states, ids, positives, domains = self.user_encoder(batch.users), batch.users, batch.items, batch.domains
-        elif isinstance(batch, PairwiseBatch):
-            states, ids, positives, domains = (
-                self.user_encoder(batch.users), batch.users, batch.positives, batch.domains,
-            )  # fmt: skip
-        elif isinstance(batch, SequenceBatch):
-            rows = batch.targets != PAD
-            states = self.history_states(batch.history)[rows]
-            ids = batch.users.unsqueeze(1).expand_as(batch.targets)[rows]
-            positives, domains = batch.targets[rows], batch.domains[rows]
+        rows = batch.observations(self.global_rank, world_size())
+        if isinstance(batch, SequenceBatch):
+            states = self.history_states(batch.history)[batch.real]
         else:
-            raise TypeError(f"no training step for {type(batch).__name__}")
-        weight = self._row_weights(domains)
-        users, user_layers = self.represent("users", states, domains)
-        full = self.objective.full and not isinstance(batch, PointwiseBatch)
-        items, item_layers = users, dict[str, Tensor]()
-        if not full:
-            items, item_layers = self.represent("items", self.item_encoder(positives), domains)
-        if isinstance(batch, PointwiseBatch):
-            loss = self.objective.labelled((users * items).sum(-1), batch.labels, weight=weight)
-        elif full:
-            loss = score_catalogue(self, users, positives, domains, weight)
-        elif self.objective.shared:
-            loss = score_shared(self, users, items, positives, domains, batch.negatives, weight)
+            states = self.user_encoder(batch.users)
+        domains, weight = rows.domains, self._row_weights(rows.domains)
+        users, layers = self.represent("users", states, domains)
+        if self.objective.full and rows.labels is None:
+            loss = score_catalogue(self, users, rows.items, domains, weight)
+            if not self.adaptation:
+                return self._share(loss, weight, len(domains)), {}
+            # after the loss, whose random numbers (dropout) are then the same without a term
+            items, item_layers = self.represent("items", self.item_encoder(rows.items), domains)
         else:
-            negatives = batch.negatives[rows] if isinstance(batch, SequenceBatch) else batch.negatives
-            loss = score_pairs(self, users, items, domains, negatives, weight)
+            items, item_layers = self.represent("items", self.item_encoder(rows.items), domains)
+            if rows.labels is not None:
+                loss = self.objective.labelled((users * items).sum(-1), rows.labels, weight=weight)
+            elif self.objective.shared:
+                loss = score_shared(self, users, items, rows.items, domains, rows.negatives, weight)
+            else:
+                loss = score_pairs(self, users, items, domains, rows.negatives, weight)
         views: dict[str, DomainViews] = {}
         if self.adaptation:
-            if full:  # after the loss, whose random numbers (dropout) are then the same without a term
-                items, item_layers = self.represent("items", self.item_encoder(positives), domains)
-            order = self._places(batch)
-            shown = {
-                "users": DomainViews(users, domains, ids, layers={**user_layers, "partner": items}, order=order),
-                "items": DomainViews(items, domains, positives, layers={**item_layers, "partner": users}, order=order),
+            layers, item_layers = {**layers, "partner": items}, {**item_layers, "partner": users}
+            views = {
+                "users": DomainViews(users, domains, rows.users, layers=layers, order=rows.places),
+                "items": DomainViews(items, domains, rows.items, layers=item_layers, order=rows.places),
             }
-            if isinstance(batch, PointwiseBatch):  # a sampled pair says nothing of either domain
-                observed = torch.nonzero(batch.labels > 0).squeeze(1)
-                shown = {space: view.take(observed) for space, view in shown.items()}
-            views = self.adaptation_views(shown)
-        return self._share(loss, weight, len(ids)), views
-
-    def _places(self, batch: Batch) -> Tensor:
-        """Place of each row of the loss in the batch of all processes, of which this one has every n-th."""
-        mine = torch.arange(len(batch.users), device=batch.users.device) * world_size() + self.global_rank
-        if not isinstance(batch, SequenceBatch):
-            return mine
-        width = batch.targets.shape[1]
-        places = mine.unsqueeze(1) * width + torch.arange(width, device=mine.device)
-        return places[batch.targets != PAD]
+            if rows.labels is not None:  # a sampled pair says nothing of either domain
+                views = {space: view.take(rows.labels > 0) for space, view in views.items()}
+            views = self.adaptation_views(views)
+        return self._share(loss, weight, len(domains)), views
 
     def _share(self, loss: Tensor, weight: Tensor | None, rows: int) -> Tensor:
         """Weigh this process's mean by its rows: the mean over processes is then the mean over the global batch."""
@@ -256,7 +248,7 @@ class Strategy(Evaluated):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Recommendation loss plus every adaptation term."""
         loss, views = self.recommendation_loss(batch)
         parts = {"recommendation": loss.detach()}
@@ -274,22 +266,27 @@ class Strategy(Evaluated):
         """Share of the training budget that is spent, in [0, 1]."""
         return min(self.global_step / self._total_steps, 1.0) if 0 < self._total_steps < float("inf") else 0.0
 
+    def setup(self, stage: str) -> None:
+        """Check the adaptation terms before training."""
+        if stage == "fit":
+            check_terms(self)
+
     def on_train_start(self) -> None:
         """Take the training budget, in steps, once; asked before it resumes, Lightning loses its place in the epoch."""
         self._total_steps = float(self.trainer.estimated_stepping_batches)
+        check_budget(self, self._total_steps)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean of every part of the loss; say which terms had nothing to compare."""
         for name, term in self.adaptation.items():
             if not term.compared and self.current_epoch == 0:
-                rank_zero_warn(
-                    f"adaptation.{name} has compared nothing in the first epoch, because no batch held enough rows of "
-                    "two domains: sampler=cycle gives every domain a share of each batch"
-                )
+                rank_zero_warn(nothing_compared(self, name))
         self.log_dict({f"train/{k}": v for k, v in self._means.take().items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the epoch has summed up to now."""
+        if world_size() > 1:  # of each process's share: every process goes on with the mean
+            self._means.average(lambda value: self.trainer.strategy.reduce(value, reduce_op="mean"))
         checkpoint["epoch_means"] = self._means.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import SPACES, Adaptation, DomainViews, PairedAdaptation
+from crossrec.adaptation.base import DomainViews
 from crossrec.adaptation.pairs import distinct
 from crossrec.data.schema import Domain
-from crossrec.encoders.base import ItemEncoder, UserEncoder
+from crossrec.encoders.base import ItemEncoder
 from crossrec.errors import CrossrecError
 from crossrec.strategies.base import Space, Strategy
-
 
 BEFORE = 2**62
 """Subtracted from the places of added rows, so that those of every process come before all rows of the batch."""
@@ -45,33 +44,26 @@ class Contrastive(Strategy):
         arguments: see :class:`Strategy`.
 
     Raises:
-        CrossrecError: an option has none of its values, or a term would compare a vector with itself.
+        CrossrecError: an option has none of its values.
     """
 
     def __init__(
         self,
         *,
         item_encoder: ItemEncoder,
-        user_encoder: UserEncoder,
         domains: Sequence[Domain],
-        adaptation: Mapping[str, Adaptation] | None = None,
         heads: bool = True,
         **arguments: Any,
     ) -> None:
         if not isinstance(heads, bool):
             raise CrossrecError(f"strategy.heads={heads!r} must be true or false")
-        if not heads and not user_encoder.uses_history:
-            for name, term in (adaptation or {}).items():
-                if isinstance(term, PairedAdaptation) and "users" in SPACES[term.space]:
-                    raise CrossrecError(
-                        f"strategy.heads=false leaves adaptation.{name} nothing to compare: a user's id has one vector "
-                        f"in all domains; set strategy.heads=true, or a user_encoder of histories"
-                    )
-        super().__init__(
-            item_encoder=item_encoder, user_encoder=user_encoder, domains=domains, adaptation=adaptation, **arguments
-        )
+        super().__init__(item_encoder=item_encoder, domains=domains, **arguments)
         f = item_encoder.dim
         self.heads = nn.Parameter(torch.zeros(len(domains), f, f)) if heads else None
+
+    def told_apart(self, space: str) -> bool:
+        """Say that A_d tells the vectors of a user apart."""
+        return (space == "users" and self.heads is not None) or super().told_apart(space)
 
     def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return users as seen in their row's domain, and what the tower gave as the layer ``input``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -25,6 +25,10 @@ class EpochMeans:
             value = value.detach()
             self._sums[key] = self._sums.get(key, torch.zeros((), device=value.device)).to(value.device) + value
             self._counts[key] = self._counts.get(key, 0) + 1
+
+    def average(self, mean: Callable[[Tensor], Any]) -> None:
+        """Replace every sum by its ``mean`` over processes, which must all call this, after the same steps."""
+        self._sums = {key: mean(value.clone()) for key, value in sorted(self._sums.items())}
 
     def take(self) -> dict[str, Tensor]:
         """Return the means and start the next epoch."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from crossrec.adaptation.base import SPACES, DomainViews
 from crossrec.adaptation.base import Space as Spaces
-from crossrec.data.batches import Batch
+from crossrec.data.batches import TrainingBatch
 from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder
 from crossrec.errors import CrossrecError
@@ -87,7 +87,7 @@ class SharedPrivate(Strategy):
             for space, view in shown.items()
         }
 
-    def recommendation_loss(self, batch: Batch) -> tuple[Tensor, dict[str, DomainViews]]:
+    def recommendation_loss(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, DomainViews]]:
         """Loss of the fused vectors; the decoder, which it does not read, is tied to it by 0, as DDP wants it."""
         loss, views = super().recommendation_loss(batch)
         for towers in self.towers.values():

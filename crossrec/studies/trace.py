@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from crossrec.errors import CrossrecError
@@ -45,6 +44,6 @@ def trace(table: Table, row: str, metric: str) -> list[str]:
                 f"    run      {run.path}",
                 f"    config   {run.config_path}",
                 f"    revision {run.versions.get('git') or 'unknown (not a checkout)'}",
-                f"    command  {shlex.join(['crossrec', 'train', *run.overrides])}",
+                f"    command  {run.line()}",
             ]
     return lines

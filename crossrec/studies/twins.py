@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -136,7 +135,7 @@ def judge(
     run: RunFolder, config: Mapping[str, Any], candidate: Candidate, domain: str
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]:
     """Keys of a candidate that differ from the run's as a twin's may, and those that may not -> both values."""
-    own = set_by_strategy(config)[0]
+    own = set_by_strategy(config, run.config_dirs)[0]
     allowed: dict[str, tuple[str, ...]] = {}
     refused: dict[str, tuple[str, ...]] = {}
     for key, values in science_differences(config, candidate.config).items():
@@ -161,11 +160,11 @@ def refusal(candidate: Candidate, refused: Mapping[str, tuple[str, ...]]) -> str
     return f"{candidate.run.id} is not the twin: {'; '.join(parts)}"
 
 
-def set_by_strategy(config: Mapping[str, Any]) -> tuple[set[str], dict[str, str]]:
+def set_by_strategy(config: Mapping[str, Any], config_dirs: Sequence[Path] = ()) -> tuple[set[str], dict[str, str]]:
     """What the yaml of a config's strategy sets outside of the strategy itself: dotted keys, and group -> option."""
     import yaml
 
-    for _, path in option_files("strategy").values():
+    for _, path in option_files("strategy", config_dirs).values():
         node = yaml.safe_load(path.read_text()) or {}
         if node.get("strategy", {}).get("_target_") != config["strategy"]["_target_"]:
             continue
@@ -184,15 +183,16 @@ def twin_line(run: RunFolder, config: Mapping[str, Any], domain: str) -> str:
     """Command line of the twin: the run's own words, with those of its strategy replaced."""
     dropped = [*OWN, "sampler"] if config["sampler"].get("ratios") else list(OWN)
     words = []
+    made_of = set_by_strategy(config, run.config_dirs)[1]
     for word in run.overrides:
         key = word.partition("=")[0].lstrip("+~").partition("@")[0]
         if key.partition(".")[0] not in dropped:
             words.append(word)
     keys = [word.partition("=")[0] for word in words]
-    words += [f"{group}={option}" for group, option in set_by_strategy(config)[1].items() if group not in keys]
+    words += [f"{group}={option}" for group, option in made_of.items() if group not in keys]
     words += ["sampler=proportional"] if "sampler" in dropped else []
     words += ["strategy=target_only", "adaptation=[]", f"target={domain}"]
-    return shlex.join(["crossrec", "train", *words])
+    return run.line(words)
 
 
 def _splits(config: Mapping[str, Any], domain: str) -> bool:

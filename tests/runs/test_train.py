@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from running import REPO, run
+from running import REPO, crossrec, run
 
 from crossrec.commands.train import composed
 from crossrec.errors import CrossrecError
@@ -159,3 +159,23 @@ def test_the_record_can_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
     (tmp_path / "b").touch()
     assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "b").stat().st_mode
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true", "eight"])
+def test_a_precision_that_would_cast_ids_is_refused(small: list[str], precision: str) -> None:
+    with pytest.raises(CrossrecError, match=rf"trainer\.precision={precision} must be 32-true, 16-mixed, bf16-mixed"):
+        run([*small, f"trainer.precision={precision}"])
+
+
+def test_folders_of_configs_are_on_record(small: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# @package _global_\nseed: 3\ntrainer: {max_epochs: 1}\n")
+    done = crossrec("train", "--config-dir", "conf", "experiment=mine", *small[:-3], "strategy=merged", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (made,) = find_runs(tmp_path / "runs")
+    assert made.config_dirs == [tmp_path / "conf"]
+    assert made.line(["seed=1"]) == f"crossrec train --config-dir {tmp_path / 'conf'} seed=1"
+    # the twin is made from the same folder
+    told = crossrec("transfer", str(made.path), cwd=tmp_path)
+    assert told.returncode == 1 and f"crossrec train --config-dir {tmp_path / 'conf'} experiment=mine" in told.stdout

@@ -13,7 +13,7 @@ from crossrec.runs.store import RunFolder
 TERMS = {
     "mmd": ["strategy=mmd", "adaptation.mmd.weight={}", "adaptation.mmd.space=items"],
     "coral": [
-        "strategy=mmd", "adaptation=[coral]", "adaptation.coral.weight={}0", "adaptation.coral.space=items",
+        "strategy=mmd", "adaptation=[coral]", "adaptation.coral.weight={}e1", "adaptation.coral.space=items",
         "adaptation.coral.mean=true",
     ],
     "sinkhorn": [

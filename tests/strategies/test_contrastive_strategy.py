@@ -144,11 +144,11 @@ def test_other_terms_run_too(small: list[str], term: str) -> None:
         (["strategy.heads=2"], "strategy.heads=2 must be true or false"),
         (
             ["strategy.heads=false"],
-            "heads=false leaves adaptation.contrastive nothing to compare: a user's id",
+            "adaptation.contrastive has no two vectors to compare: a user looked up by id has one vector",
         ),
         (
             ["strategy.heads=false", "adaptation=[mapping]", "adaptation.mapping.space=both"],
-            "leaves adaptation.mapping nothing",
+            "space=both would learn one module for users and items alike",
         ),
     ],
 )

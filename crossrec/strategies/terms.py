@@ -1,0 +1,91 @@
+"""Whether a strategy's adaptation terms have anything to do."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+from crossrec.adaptation.base import SPACES, Adaptation, PairedAdaptation, PairwiseAdaptation
+from crossrec.adaptation.schedules import Constant
+from crossrec.errors import CrossrecError
+
+if TYPE_CHECKING:
+    from crossrec.strategies.base import Strategy
+
+
+def check_terms(model: Strategy) -> None:
+    """Refuse terms that cannot work with this strategy, and warn of those that will be zero.
+
+    Raises:
+        CrossrecError: a term would compare vectors with themselves, or has one learnt module for users and items.
+    """
+    for name, term in model.adaptation.items():
+        assert isinstance(term, Adaptation)
+        if term.space == "both" and next(term.parameters(), None) is not None:
+            raise CrossrecError(
+                f"adaptation.{name}.space=both would learn one module for users and items alike: use one term on users "
+                "and one on items"
+            )
+        if isinstance(term, PairedAdaptation):
+            for space in SPACES[term.space]:
+                if not model.told_apart(space):
+                    raise CrossrecError(_one_vector(name, space))
+                if not _in_two_domains(model, space):
+                    warnings.warn(
+                        f"adaptation.{name} compares {space} that are in two domains, but none is: it is zero",
+                        stacklevel=2,
+                    )
+
+
+def check_budget(model: Strategy, steps: float) -> None:
+    """Refuse schedules that need to know where training ends, when it has no end.
+
+    Raises:
+        CrossrecError: ``steps``, those of the whole training, are not finite.
+    """
+    for name, term in model.adaptation.items():
+        assert isinstance(term, Adaptation)
+        for option, schedule in term.schedules().items():
+            if not math.isfinite(steps) and not isinstance(schedule, Constant):
+                raise CrossrecError(
+                    f"adaptation.{name}.{option} grows with the share of training that is spent, but training has no "
+                    f"end: set trainer.max_epochs or trainer.max_steps, or adaptation.{name}.{option}=constant"
+                )
+
+
+def nothing_compared(model: Strategy, name: str) -> str:
+    """Why the term called ``name`` may have had no row to compare in an epoch, and the mend."""
+    term = model.adaptation[name]
+    said = f"adaptation.{name} has compared nothing in the first epoch"
+    if isinstance(term, PairedAdaptation):
+        matched = [space for space in SPACES[term.space] if _in_two_domains(model, space)]
+        why = "no batch held one id in two domains: raise batch_size" if matched else "no id is in two domains"
+        return f"{said}, because {why}"
+    if isinstance(term, PairwiseAdaptation) and term.rows != "all":
+        of = "ids in both domains of a pair" if term.rows == "overlap" else "ids in one domain of a pair alone"
+        return (
+            f"{said}, because no batch held {term.min_rows} rows of each domain with rows={term.rows}, {of}: "
+            f"raise batch_size, or set adaptation.{name}.rows=all"
+        )
+    return (
+        f"{said}, because no batch held enough rows of two domains: sampler=cycle gives every domain a share of each "
+        "batch"
+    )
+
+
+def _in_two_domains(model: Strategy, space: str) -> bool:
+    members = model.membership if space == "users" else model.entity_membership
+    return bool((members.sum(1) > 1).any())
+
+
+def _one_vector(name: str, space: str) -> str:
+    if space == "users":
+        return (
+            f"adaptation.{name} has no two vectors to compare: a user looked up by id has one vector in all domains; "
+            "choose a user_encoder of histories, or strategy=contrastive, which gives users a vector in each domain"
+        )
+    return (
+        f"adaptation.{name} has no two vectors to compare: with item_encoder.share_entities=true an item has one "
+        "vector in all domains; set it to false"
+    )

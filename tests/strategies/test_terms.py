@@ -1,0 +1,71 @@
+"""What a strategy refuses of its adaptation terms, and what it warns of."""
+
+import math
+
+import pytest
+from running import run
+
+from crossrec.errors import CrossrecError
+
+SEQUENCES = ["user_encoder=mean", "objective=sampled_softmax", "history_length=8"]
+LEARNT = ["mapping", "cluster_entropy", "club"]
+
+
+@pytest.mark.parametrize("strategy", ["merged", "mmd", "shared_private"])
+@pytest.mark.parametrize("term", ["contrastive", "mapping", "barlow_twins", "hsic"])
+def test_a_users_one_vector_is_not_compared_with_itself(small: list[str], strategy: str, term: str) -> None:
+    words = [*small, f"strategy={strategy}", f"adaptation=[{term}]", "data.source.overlap=1"]
+    with pytest.raises(CrossrecError, match=rf"adaptation\.{term} has no two vectors to compare: a user looked up"):
+        run(words)
+    made = run([*words, *SEQUENCES, "trainer.max_epochs=1"])  # whose histories tell the domains apart
+    assert math.isfinite(made.metrics["best_score"])
+
+
+def test_items_that_share_a_vector_are_not_compared_with_themselves(small: list[str]) -> None:
+    words = ["strategy=cmf", "adaptation=[mapping]", "adaptation.mapping.space=items"]
+    with pytest.raises(CrossrecError, match=r"adaptation\.mapping has no two vectors to compare: with item_encoder"):
+        run([*small, *words])
+
+
+@pytest.mark.parametrize("term", LEARNT)
+def test_one_module_does_not_learn_users_and_items(small: list[str], term: str) -> None:
+    words = [*small, *SEQUENCES, "strategy=shared_private", "strategy.space=both", f"adaptation=[{term}]"]
+    with pytest.raises(CrossrecError, match=rf"adaptation\.{term}\.space=both would learn one module"):
+        run([*words, f"adaptation.{term}.space=both"])
+
+
+@pytest.mark.parametrize("weight", [".nan", "nan", "inf", "-0.1"])
+def test_a_weight_is_a_finite_number(small: list[str], weight: str) -> None:
+    with pytest.raises(CrossrecError, match=r"adaptation\.mmd\.weight=.* must be a finite number, 0 or more"):
+        run([*small, "strategy=mmd", f"adaptation.mmd.weight={weight}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["strategy=mmd", "adaptation.mmd.schedule=linear"], "adaptation.mmd.schedule"),
+        (["strategy=adversarial"], "adaptation.dann.reversal_schedule"),
+    ],
+)
+def test_a_ramp_needs_an_end_of_training(small: list[str], words: list[str], option: str) -> None:
+    endless = [*small, *words, "trainer.max_epochs=-1", "callbacks.early_stopping.patience=1"]
+    with pytest.raises(CrossrecError, match=rf"{option} grows with .* training has no end: set trainer\.max_epochs"):
+        run(endless)
+    constant = [f"{option}=constant", "optimizer.lr=1e-9"]  # nothing improves, so it is stopped early
+    assert run([*endless, *constant]).finished
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["adaptation.mmd.rows=overlap", "data.source.overlap=0"], "rows=overlap, ids in both domains of a pair"),
+        (["adaptation.mmd.rows=non_overlap", "data.source.overlap=1"], "rows=non_overlap, ids in one domain"),
+    ],
+)
+def test_what_compared_nothing_is_told_with_its_cause(small: list[str], words: list[str], why: str) -> None:
+    with pytest.warns(UserWarning, match=rf"adaptation\.mmd has compared nothing .*{why}"):
+        run([*small, "strategy=mmd", "trainer.max_epochs=1", *words])
+    with pytest.warns(UserWarning, match=r"adaptation\.mapping has compared nothing .*because no id is in two domains"):
+        run([
+            *small, *SEQUENCES, "strategy=mmd", "adaptation=[mapping]", "trainer.max_epochs=1", "data.source.overlap=0",
+        ])  # fmt: skip
