@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -57,7 +58,7 @@ class FullSoftmax(Objective):
         device = users.device.type
         low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         dtype = low or torch.promote_types(users.dtype, items.dtype)
-        users = (users / self.temperature).to(dtype)
+        users = (users / (self.temperature * math.log(2))).to(dtype)
         with torch.autocast(device, enabled=False):
             return cast(Tensor, _SoftmaxLoss.apply(users, items.to(dtype), target, share))  # type: ignore[no-untyped-call]
 
@@ -68,12 +69,15 @@ def _wide(vectors: Tensor) -> torch.dtype:
 
 
 class _SoftmaxLoss(torch.autograd.Function):
-    """sum_i share_i * (log sum_j exp<u_i, v_j> - <u_i, v_target_i>), with gradients computed on the way forward."""
+    """ln 2 * sum_i share_i * (log2 sum_j 2^<u_i, v_j> - <u_i, v_target_i>), with gradients computed on the way forward.
+
+    In powers of two, because torch's exp takes up to four times exp2's time on CPUs that are not Intel's.
+    """
 
     @staticmethod
     def forward(ctx: Any, users: Tensor, items: Tensor, target: Tensor, share: Tensor) -> Tensor:
         wide = _wide(users)
-        share = share.to(wide).unsqueeze(1)
+        share = share.to(wide).unsqueeze(1) * math.log(2)
         positives = items[target].to(wide)
         total = -(users * positives * share).sum()
         from_users = -positives * share
@@ -83,9 +87,9 @@ class _SoftmaxLoss(torch.autograd.Function):
             here = slice(start, start + rows)
             scores = (users[here] @ items.T).to(wide)
             top = scores.amax(1, keepdim=True)
-            scores.sub_(top).exp_()
+            scores.sub_(top).exp2_()
             sums = scores.sum(1, keepdim=True)
-            total += ((sums.log() + top) * share[here]).sum()
+            total += ((sums.log2() + top) * share[here]).sum()
             scale = share[here] / sums
             scores = scores.to(items.dtype)
             from_users[here] += (scores @ items) * scale
