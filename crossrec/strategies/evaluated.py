@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 
 from crossrec.data.batches import QueryBatch
@@ -53,10 +54,15 @@ class Evaluated(pl.LightningModule):
         raise NotImplementedError
 
     def score(self, batch: QueryBatch) -> Tensor:
-        """Scores (q, n_items of the domain) of the queries; the catalogue is encoded once an evaluation."""
+        """Scores (q, n_items of the domain) of the queries; the catalogue is encoded once an evaluation.
+
+        In float32 whatever the precision: rounded to half of it, scores of thousands of items would tie.
+        """
         if batch.domain not in self._catalogue:
             self._catalogue[batch.domain] = self.catalogue(batch.domain)
-        return self.users_for(batch) @ self._catalogue[batch.domain].T
+        users, items = self.users_for(batch), self._catalogue[batch.domain]
+        with torch.autocast(users.device.type, enabled=False):
+            return users.float() @ items.float().T
 
     def _begin(self, stage: str) -> None:
         self._catalogue = {}
