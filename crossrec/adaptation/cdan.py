@@ -26,24 +26,26 @@ class CDAN(DANN):
 
     - ``multilinear``: x (x) g, all f^2 products of a coordinate of x with one of g;
     - ``randomised``: 1/sqrt(d) (R_x x) * (R_g g), elementwise in d coordinates, with R_x and R_g fixed standard
-      Gaussian matrices, eq. (6).
+      Gaussian matrices.
 
     With ``entropy``, the weight of row i in L is proportional to 1 + exp(-H_i), of mean 1 in its domain (CDAN+E): a
     row whose partner is easily told counts more. H_i is the entropy of the softmax of <x_i, g> over the K
     different partners g that its domain has in the batch, divided by log K (0 where K = 1), in [0, 1].
 
-    Source: Long et al., "Conditional adversarial domain adaptation", NeurIPS 2018. Deviations: in the paper g is the
-    classifier's prediction over classes that the domains share. Items are not shared, and a catalogue's scores would
-    only name the domain, so g is the vector of the partner that was observed, in the space that the domains share, and
-    the target's rows are observed too, not predicted. H is over the batch's partners of the row's own domain and
-    normalised, so it can be compared between domains whose batches differ. g and the weights are held, as the authors'
-    code holds g; by the paper's formula the loss would move both towers. Domains have equal shares, as in
-    :class:`DANN`.
+    Source: Long et al., "Conditional adversarial domain adaptation", NeurIPS 2018, its multilinear map, randomised
+    multilinear map and entropy conditioning, 1 + exp(-H). Deviations: in the paper g is the classifier's prediction
+    over classes that the domains share. Items are not shared, and a catalogue's scores would only name the domain, so
+    g is the vector of the partner that was observed, in the space that the domains share, and the target's rows are
+    observed too, not predicted. H is over the batch's partners of the row's own domain and normalised, so it can be
+    compared between domains whose batches differ. The weights are of mean 1 in a domain, as in the authors' code; the
+    paper does not scale them. g and the weights are held: the authors' code holds g alone and sends the weights'
+    gradient back reversed, and by the paper's formula the loss would move both towers. Domains have equal shares, as
+    in :class:`DANN`.
 
     Args:
         dim: f, the width of vectors and partners (``dim`` of the run).
         map: ``multilinear`` or ``randomised``; the paper takes the second where f^2 is more than 4096.
-        width: d of ``randomised``; None is 1024, as in the paper.
+        width: d of ``randomised``; None is 1024, as in the authors' code.
         entropy: weigh the rows.
         options: see :class:`DANN`; ``seed`` is also that of R_x and R_g, which are saved with the model.
 

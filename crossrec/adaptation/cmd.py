@@ -32,7 +32,9 @@ class CMD(PairwiseAdaptation):
     exactly zero it is taken as zero. Moments of different coordinates together are not compared: CMD sees marginals.
 
     Source: Zellinger et al., "Central moment discrepancy (CMD) for domain-invariant representation learning", ICLR
-    2017, Definition 2, for a layer whose activations lie in [l, u]; the squash is how unbounded vectors get there.
+    2017, Definition 2 (the CMD regulariser), for a layer whose activations lie in [l, u]; the squash is how unbounded
+    vectors get there (the paper's layers end in a sigmoid). Their Definition 1, the metric, also has the moments of
+    different coordinates together, and no last k.
 
     Args:
         moments: K, at least 1; 1 compares means only.

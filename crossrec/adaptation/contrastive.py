@@ -26,12 +26,18 @@ class InfoNCE(PairedAdaptation):
     - ``symmetric``: the mean of that and of the same with rows and columns of s exchanged.
 
     log k where nothing is told apart; never negative. The first domain of a pair is the one named first in the log key:
-    the source under ``pairs=target``. Negatives are the other matched rows of the (global) batch. Rows have distinct
-    ids, so no negative is the query's own id in another row. One matched row has no negatives: it counts as none.
+    the source under ``pairs=target``.
+
+    The k matched ids are those that the (global) batch shows in both domains of the pair. The negatives of the query
+    a_i are the k - 1 vectors b_j, j != i, of the other matched ids in the second domain; of the query b_i, under
+    ``symmetric``, the k - 1 vectors a_j in the first. No vector of the query's own domain is a negative, and none of an
+    id that is shown in one of the two domains only. Rows have distinct ids, so no negative is the query's own id in
+    another row. One matched row has no negatives: it counts as none.
 
     Source: van den Oord, Li and Vinyals, "Representation learning with contrastive predictive coding",
-    arXiv:1807.03748 (2018), eq. (4), with the inner product, or its cosine, for the log-bilinear score; both directions
-    as in Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021, figure 3.
+    arXiv:1807.03748 (2018), eq. (4); both directions as in Radford et al., "Learning transferable visual models from
+    natural language supervision" (CLIP), ICML 2021. Deviations: the inner product, or its cosine, stands for the
+    log-bilinear score; the temperature is fixed, where CLIP's is learnt.
 
     Args:
         temperature: t, positive; in units of the similarity.

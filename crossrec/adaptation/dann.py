@@ -48,8 +48,8 @@ class DANN(AdversarialAdaptation):
     1/|P| is chance.
 
     Source: Ganin et al., "Domain-adversarial training of neural networks", JMLR 17 (2016), section 4.2, for the
-    critic and the reversal; Tzeng et al., "Simultaneous deep transfer across domains and tasks", ICCV 2015, eq. (3),
-    for the confusion. Deviations: more than two domains, of equal shares; no dropout.
+    critic and the reversal; Tzeng et al., "Simultaneous deep transfer across domains and tasks", ICCV 2015, the domain
+    confusion loss. Deviations: more than two domains, of equal shares; no dropout.
 
     Args:
         dim: f, the width of the vectors (``dim`` of the run).

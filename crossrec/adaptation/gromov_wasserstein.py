@@ -32,7 +32,7 @@ class GromovWasserstein(PairwiseAdaptation):
     at the minimum (envelope theorem). A distance between equal rows has gradient zero.
 
     Source: Peyré, Cuturi and Solomon, "Gromov-Wasserstein averaging of kernel and distance matrices", ICML 2016, the
-    squared loss of section 2, but without their entropy. The solver is Vayer et al., "Optimal transport for structured
+    squared loss, but without their entropy. The solver is Vayer et al., "Optimal transport for structured
     data with application on graphs", ICML 2019, as in POT.
 
     Args:

@@ -28,7 +28,7 @@ class HSIC(PairedAdaptation):
     go into :meth:`paired` directly. Its gradient also shrinks the vectors (a constant is independent of everything),
     under ``median``, whose sigma is held, even though the value does not feel it.
 
-    Source: Gretton et al., "Measuring statistical dependence with Hilbert-Schmidt norms", ALT 2005, definition 2.
+    Source: Gretton et al., "Measuring statistical dependence with Hilbert-Schmidt norms", ALT 2005, the empirical HSIC.
 
     Args:
         kernel: ``linear`` or ``gaussian``.

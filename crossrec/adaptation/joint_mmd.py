@@ -31,9 +31,10 @@ class JointMMD(PairwiseAdaptation):
     summed, and a sigma of each layer's own. Zero between equal joint samples; it feels which item goes with which user
     where users, and items, alone are distributed alike.
 
-    Source: Long et al., "Deep transfer learning with joint adaptation networks", ICML 2017, eq. (9). Deviations: the
-    layers are the two towers' vectors, not a network's features and class probabilities; the gradient reaches both
-    towers; bandwidths are those of :class:`~crossrec.adaptation.mmd.MMD`; no adversarial map of the layers (JAN-A).
+    Source: Long et al., "Deep transfer learning with joint adaptation networks", ICML 2017, the empirical JMMD.
+    Deviations: the layers are the two towers' vectors, not a network's features and class probabilities; the gradient
+    reaches both towers; bandwidths are those of :class:`~crossrec.adaptation.mmd.MMD`; a layer's Gaussians are averaged
+    (the authors' code adds them up, as ``sum``); no estimate in linear time; no adversarial map of the layers (JAN-A).
 
     Args:
         bandwidths: c_q, multiples of sigma^2.

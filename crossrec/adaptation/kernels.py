@@ -51,7 +51,8 @@ def block_means(kernel: Tensor, n: int, *, unbiased: bool) -> Tensor:
     Args:
         kernel: (n + m, n + m), the first sample's rows first.
         n: rows of the first; 2 or more of each where ``unbiased``.
-        unbiased: leave out pairs of a row with itself: eq. (3) of Gretton et al., JMLR 13 (2012), else eq. (5) squared.
+        unbiased: leave out pairs of a row with itself: MMD_u^2 of Gretton et al., "A kernel two-sample test", JMLR 13
+            (2012), else MMD_b^2, their eq. (5) squared.
     """
     m = len(kernel) - n
     xx, yy = kernel[:n, :n], kernel[n:, n:]

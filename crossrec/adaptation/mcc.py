@@ -22,13 +22,13 @@ class MinimumClassConfusion(OnPredictions):
     As predictions add up to 1, the inner sum is that over i of w_i p_ij (1 - p_ij) / sum_i' w_i' p_i'j, which is how it
     is computed, from logarithms: an item that hardly any row predicts has its weights all the same.
 
-    Source: Jin, Wang, Long and Wang, "Minimum class confusion for versatile domain adaptation", ECCV 2020, the
-    probability rescaling, class correlation, uncertainty reweighting and category normalisation of section 3, and the
-    loss L_MCC; the weights have no gradient, as in the authors' code. Deviation: recommendation has no classes; the
-    items of the batch stand for them, so there are nearly as many as rows.
+    Source: Jin, Wang, Long and Wang, "Minimum class confusion for versatile domain adaptation", ECCV 2020, its
+    probability rescaling, class correlation, uncertainty reweighting, category normalisation and loss L_MCC; the
+    weights have no gradient, as in the authors' code. Deviation: recommendation has no classes; the items of the batch
+    stand for them, so there are nearly as many as rows.
 
     Args:
-        options: see :class:`OnPredictions`; the paper's ``temperature`` is above 1, of a classifier's logits.
+        options: see :class:`OnPredictions`; the authors' code has ``temperature=2.5``, of a classifier's logits.
 
     Example:
         >>> import torch

@@ -27,15 +27,16 @@ class MMD(PairwiseAdaptation):
 
     - ``biased``: 1/n^2 sum_ij k(x_i, x_j) + 1/m^2 sum_ij k(y_i, y_j) - 2/(nm) sum_ij k(x_i, y_j), eq. (5) squared,
       never negative;
-    - ``unbiased``: the same with i != j, by 1/(n(n-1)) and 1/(m(m-1)), eq. (3); may be negative;
+    - ``unbiased``: the same with i != j, by 1/(n(n-1)) and 1/(m(m-1)), MMD_u^2; may be negative;
     - ``linear``: mean over i of k(x_2i-1, x_2i) + k(y_2i-1, y_2i) - k(x_2i-1, y_2i) - k(x_2i, y_2i-1), Lemma 14, over
       the first 2 floor(min(n, m) / 2) rows; unbiased, in time linear in rows.
 
     k(x, y) is <x, y> (``linear``: the squared distance of the means) or a mixture of Gaussians over q:
     exp(-|x - y|^2 / (2 c_q sigma^2)), with c the ``bandwidths``, averaged or summed.
 
-    Source: Gretton et al., "A kernel two-sample test", JMLR 13 (2012); mixtures and their multiples of the median from
-    Long et al., "Learning transferable features with deep adaptation networks", ICML 2015, section 3.2.
+    Source: Gretton et al., "A kernel two-sample test", JMLR 13 (2012), whose numbers those are; mixtures from Long et
+    al., "Learning transferable features with deep adaptation networks", ICML 2015 (MK-MMD). Deviation: the Gaussians
+    weigh the same, where the paper learns their weights.
 
     Args:
         kernel: ``linear`` or ``gaussian``.

@@ -51,7 +51,7 @@ class LinearRamp:
 class DannRamp:
     """2 / (1 + exp(-gamma p)) - 1, from 0 towards 1.
 
-    Source: Ganin et al., "Domain-adversarial training of neural networks", JMLR 17 (2016), section 5.2.2 (gamma = 10).
+    Source: Ganin et al., "Domain-adversarial training of neural networks", JMLR 17 (2016), lambda_p (gamma = 10).
 
     Args:
         gamma: steepness, positive.

@@ -28,7 +28,7 @@ class SIMSE(PerDomainAdaptation):
 
     Source: Bousmalis et al., "Domain separation networks", NIPS 2016, eq. (3) and (4), with means over rows and domains
     for sums; Eigen, Puhrsch and Fergus, "Depth map prediction from a single image using a multi-scale deep network",
-    NIPS 2014, section 3.2, with lambda = 1 (``simse``) and 0 (``mse``), and without logarithms.
+    NIPS 2014, eq. (4), with lambda = 1 (``simse``) and 0 (``mse``), and without logarithms.
 
     Args:
         error: ``simse`` or ``mse``.

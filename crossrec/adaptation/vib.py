@@ -16,8 +16,8 @@ class VIB(PerDomainAdaptation):
     rows. 0 where every mean is 0 and every variance 1. On average over all rows it is at least the mutual information
     of the input and what is drawn.
 
-    Source: Alemi et al., "Deep variational information bottleneck", ICLR 2017, the second part of eq. (17); beta is the
-    weight.
+    Source: Alemi et al., "Deep variational information bottleneck", ICLR 2017, the second part of eq. (17) with a
+    standard Gaussian for r; beta is the weight.
 
     Args:
         options: see :class:`PerDomainAdaptation`.

@@ -36,10 +36,10 @@ class WassersteinCritic(AdversarialAdaptation):
     for the penalty is finite: between two shifted clouds the slope settles at 1 + W / (2 c), not at 1.
 
     Source: Arjovsky et al., "Wasserstein generative adversarial networks", ICML 2017, eq. (2) and algorithm 1; the
-    penalty of Gulrajani et al., "Improved training of Wasserstein GANs", NIPS 2017, eq. (3); in domain adaptation Shen
-    et al., "Wasserstein distance guided representation learning", AAAI 2018. Deviations: z is drawn on
-    lines between rows only, not at the rows as well (Shen); Adam's betas and rate are those of
-    :class:`AdversarialAdaptation`.
+    penalty of Gulrajani et al., "Improved training of Wasserstein GANs", NIPS 2017, section 4; in domain adaptation
+    Shen et al., "Wasserstein distance guided representation learning", AAAI 2018. Deviations: no weights are clipped
+    (Arjovsky); z is drawn on lines between rows only, not at the rows as well (Shen); Adam's betas and rate are those
+    of :class:`AdversarialAdaptation`.
 
     Args:
         dim: f, the width of the vectors (``dim`` of the run).

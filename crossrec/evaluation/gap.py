@@ -109,9 +109,10 @@ def mmd_test(sample: Sample, *, resamples: int = RESAMPLES, seed: int = 0) -> tu
 
     MMD^2 = mean k(x_i, x_j) + mean k(y_i, y_j) - 2 mean k(x_i, y_j), each over the pairs of rows with different ids,
     k(u, v) = exp(-|u - v|^2 / (2 sigma^2)), sigma the median distance of the pooled rows. Where no id is in both
-    domains this is :class:`~crossrec.adaptation.mmd.MMD` with ``estimator=unbiased, bandwidths=[1]``, eq. (3) of
-    Gretton et al., "A kernel two-sample test", JMLR 13 (2012); where all are it is their eq. (4), unbiased too though
-    a user's two rows depend on each other.
+    domains this is :class:`~crossrec.adaptation.mmd.MMD` with ``estimator=unbiased, bandwidths=[1]``, MMD_u^2 of
+    Gretton et al., "A kernel two-sample test", JMLR 13 (2012); where all are it is their U-statistic of pairs, the mean
+    over i != j of k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i), unbiased too though a user's two rows depend
+    on each other.
 
     The kernel, with its sigma, is computed once; a resample only weighs its rows.
     Interval: 2.5% and 97.5% points over bootstrap samples of ids, drawn with replacement among the ids of the first
@@ -153,9 +154,9 @@ def proxy_a_distance(sample: Sample, *, seed: int = 0) -> float:
 
     n the rows it learns from, minimised by L-BFGS in float64 from zero.
 
-    Source: Ben-David et al., "Analysis of representations for domain adaptation", NIPS 2006, section 4; in this form
-    Ganin et al., "Domain-adversarial training of neural networks", JMLR 17 (2016), section 5. Deviation: logistic
-    regression in place of a support vector machine, and classes weighted alike.
+    Source: Ben-David et al., "Analysis of representations for domain adaptation", NIPS 2006; in this form, on held-out
+    halves, Ganin et al., "Domain-adversarial training of neural networks", JMLR 17 (2016). Deviations: logistic
+    regression in place of a linear support vector machine; classes weigh the same; never below 0.
 
     Args:
         sample: rows of the two domains.

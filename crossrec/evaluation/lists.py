@@ -51,8 +51,9 @@ def gini(counts: Tensor) -> Tensor:
 def self_information(popularity: Tensor) -> Tensor:
     """Bits of surprise of every item: -log2((count + 1) / (total + n)), (n_items,) counts -> (n_items,) float64.
 
-    The add-one smoothing gives an item without training rows a finite value (Vargas and Castells, RecSys 2011, measure
-    novelty by popularity so).
+    Source: the self-information of Zhou et al., "Solving the apparent diversity-accuracy dilemma of recommender
+    systems", PNAS 107 (2010). Deviations: an item's share is that of the training rows, not of the users; 1 is added to
+    every count, which gives an item without training rows a finite value.
     """
     counts = popularity.double()
     return -torch.log2((counts + 1.0) / (counts.sum() + len(counts)))
@@ -79,7 +80,10 @@ def novelty(lists: Tensor, information: Tensor, ks: Sequence[int]) -> Tensor:
 def diversity(lists: Tensor, vectors: Tensor, ks: Sequence[int]) -> Tensor:
     """Intra-list diversity: mean of 1 - cosine over all pairs of the first k items; 0 for lists shorter than two.
 
-    Ziegler et al., WWW 2005. The pairs are never formed: sum_{i != j} <v_i, v_j> = |sum_i v_i|^2 - sum_i |v_i|^2.
+    The pairs are never formed: sum_{i != j} <v_i, v_j> = |sum_i v_i|^2 - sum_i |v_i|^2.
+
+    Source: Ziegler et al., "Improving recommendation lists through topic diversification", WWW 2005. Deviations: theirs
+    is a similarity, summed over pairs, of positions in a taxonomy; this is 1 less the mean cosine.
 
     Args:
         lists: (q, max(ks)) item columns padded with PAD.

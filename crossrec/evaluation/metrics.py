@@ -48,7 +48,8 @@ def accuracy(ranks: Ranks) -> Tensor:
 def ndcg(ranks: Ranks, ks: Sequence[int]) -> Tensor:
     """Binary-gain NDCG: sum of 1/log2(p+1) over relevant p <= k, over that of an ideal list of min(k, |R|).
 
-    Järvelin and Kekäläinen, TOIS 2002, with the discount of Burges et al., ICML 2005.
+    Source: Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", TOIS 20 (2002), with the
+    discount of Burges et al., "Learning to rank using gradient descent", ICML 2005, from the first position on.
     """
     positions = torch.arange(1, max(ks) + 1, dtype=torch.float64)
     gained = _cumulative(1.0 / torch.log2(positions + 1.0), ranks)

@@ -31,8 +31,9 @@ def permutation_test(differences: npt.ArrayLike, *, n_resamples: int = 9999, see
 
     Under the null hypothesis the two values of a pair could as well be swapped, so every difference keeps its size and
     has either sign. With m = ``n_resamples`` random sign patterns, b of them at least as extreme as the one observed,
-    p = (b + 1) / (m + 1) (Phipson and Smyth, "Permutation p-values should never be zero", 2010, eq. 2). Up to
-    :data:`EXACT` differences other than zero, all patterns are enumerated. Zeros have no sign and change nothing.
+    p = (b + 1) / (m + 1) (Phipson and Smyth, "Permutation p-values should never be zero", Statistical Applications in
+    Genetics and Molecular Biology 9, 2010). Up to :data:`EXACT` differences other than zero, all patterns are
+    enumerated. Zeros have no sign and change nothing.
 
     This p cannot be below 1 / (m + 1). Where b is below :data:`FEW`, it is therefore estimated by importance sampling
     (Siegmund, "Importance sampling in the Monte Carlo study of sequential tests", 1976): :data:`TILTED` patterns with

@@ -15,8 +15,8 @@ class BCE(Objective):
     L = mean over all pairs, observed and sampled, of -[y log sigmoid(s) + (1 - y) log(1 - sigmoid(s))]. Both call
     forms are this mean: :meth:`sampled` gives what :meth:`labelled` gives on the same pairs written as rows.
 
-    Source: He et al., "Neural collaborative filtering", WWW 2017, eq. (7); for sequences Kang and McAuley,
-    "Self-attentive sequential recommendation", ICDM 2018, section III-E. Deviation: the latter sums
+    Source: He et al., "Neural collaborative filtering", WWW 2017, section 3.1.1; for sequences Kang and McAuley,
+    "Self-attentive sequential recommendation", ICDM 2018, the objective of its network training. Deviation: both sum
     where this is a mean over pairs.
 
     Args:

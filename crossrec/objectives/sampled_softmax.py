@@ -18,10 +18,10 @@ class SampledSoftmax(Objective):
     the N - 1 other items; with all of them as negatives the loss is the full softmax.
 
     Source: Bengio and Senecal, "Adaptive importance sampling to accelerate training of a neural probabilistic language
-    model", IEEE TNN 2008 (here the proposal is uniform); Jean et al., ACL 2015, section 3. Deviation: the positive is
-    always in the bracket, once and uncorrected. The correction is that of uniform sampling: set ``correct=false`` with
-    ``negatives=popularity``. Negatives that also leave out the user's other training items estimate the sum without
-    them.
+    model", IEEE TNN 19 (2008) (here the proposal is uniform); Jean et al., "On using very large target vocabulary for
+    neural machine translation", ACL 2015. Deviation: the positive is always in the bracket, once and uncorrected. The
+    correction is that of uniform sampling: set ``correct=false`` with ``negatives=popularity``. Negatives that also
+    leave out the user's other training items estimate the sum without them.
 
     Args:
         n_negatives: sampled items: of each domain when ``shared``, of each positive otherwise.

@@ -25,7 +25,8 @@ class FullSoftmax(Objective):
     which takes about half the time of ``F.cross_entropy`` on a CPU (``scripts/bench_training.py softmax``).
 
     Source: Hidasi et al., "Session-based recommendations with recurrent neural networks", ICLR 2016 (cross-entropy
-    variant); Klenitskiy and Vasilev, "Turning dross into gold loss", RecSys 2023, eq. (3).
+    variant); Klenitskiy and Vasilev, "Turning dross into gold loss: is BERT4Rec really better than SASRec?", RecSys
+    2023. Deviation: Hidasi et al. take the softmax over the items sampled in a batch.
 
     Args:
         temperature: t, in units of the score.

@@ -16,7 +16,7 @@ class Adversarial(Strategy):
     each on users or on items, and any others, such as MMD, beside them.
 
     Source: Ganin et al., "Domain-adversarial training of neural networks", JMLR 17 (2016), section 4.2, applied to the
-    user and item towers.
+    user and item towers; the task has labels in all domains.
     """
 
     def __init__(self, **arguments: object) -> None:

@@ -11,7 +11,7 @@ class CMF(Strategy):
     Loss: sum over domains d of alpha_d * L_d with L_d the mean objective on the domain's rows and factors tied by
     global user id and by item entity (``item_encoder.share_entities=true``); ``domain_weights`` are the alpha_d.
 
-    Source: Singh and Gordon, "Relational learning via collective matrix factorization", KDD 2008, section 3.
+    Source: Singh and Gordon, "Relational learning via collective matrix factorization", KDD 2008.
     Deviation: the link function and loss are the run's objective (BCE or BPR on implicit feedback) with stochastic
     gradients.
     """

@@ -11,8 +11,9 @@ class StatisticMatching(Strategy):
 
     Loss: L_rec + sum_k w_k D_k, with D_k the terms of ``adaptation`` (maximum mean discrepancy by default).
 
-    Source: Long et al., "Learning transferable features with deep adaptation networks", ICML 2015, eq. (6), applied to
-    the user and item towers.
+    Source: Long et al., "Learning transferable features with deep adaptation networks", ICML 2015, the objective of
+    DAN: the task's loss plus lambda times a sum of MMDs. Deviations: the layers are the vectors of the user and item
+    towers; the task has labels in all domains; any distance may stand for MMD.
     """
 
     def __init__(self, **arguments: object) -> None:
