@@ -15,9 +15,9 @@ from crossrec.adaptation.gather import world_size
 from crossrec.data.batches import PAD, QueryBatch, SequenceBatch, TrainingBatch
 from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder, UserEncoder
-from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.objectives.base import Objective
+from crossrec.strategies.domain_weights import DomainWeights
 from crossrec.strategies.epoch_means import EpochMeans
 from crossrec.strategies.evaluated import Evaluated
 from crossrec.strategies.scoring import last_state, score_catalogue, score_pairs, score_shared
@@ -48,7 +48,7 @@ class Strategy(Evaluated):
         entities: (n_items,) entity of each item; items of two domains that are the same thing have the same. None: no
             two items are.
         train_items: (n_items,) bool, items with a training row; None when all have one.
-        domain_weights: domain name -> weight of its rows in the recommendation loss (default 1 each).
+        domain_weights: domain name -> weight of its rows in the recommendation loss; see :class:`DomainWeights`.
         seed: of the run.
     """
 
@@ -73,7 +73,7 @@ class Strategy(Evaluated):
         train_items: Tensor | None = None,
         adaptation: Mapping[str, Adaptation] | None = None,
         scheduler: Callable[..., Any] | None = None,
-        domain_weights: Mapping[str, float] | None = None,
+        domain_weights: Mapping[str, float | Sequence[float]] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(domains, target, metrics, monitor)
@@ -91,7 +91,8 @@ class Strategy(Evaluated):
             term.prepare(len(self.domains))
         self._optimizer = optimizer
         self._scheduler = scheduler
-        self._domain_weights = self._weights_of(domain_weights)
+        names = [d.name for d in self.domains]
+        self.domain_weights = DomainWeights(names, domain_weights) if domain_weights else None
         self._means = EpochMeans()
         self._total_steps = 0.0
 
@@ -99,15 +100,6 @@ class Strategy(Evaluated):
     def train_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
         """Names of the domains whose training rows are used; by default all."""
         return [d.name for d in domains]
-
-    def _weights_of(self, weights: Mapping[str, float] | None) -> list[float] | None:
-        if not weights:
-            return None
-        names = [d.name for d in self.domains]
-        for name in weights:
-            if name not in names:
-                raise CrossrecError(f"strategy.domain_weights names {name!r}, but the domains are {', '.join(names)}")
-        return [float(weights.get(name, 1.0)) for name in names]
 
     def _entity_membership(self, entities: Tensor, train_items: Tensor | None) -> Tensor:
         """(n_entities, n_domains) bool, which entity has a training row in which domain."""
@@ -223,9 +215,9 @@ class Strategy(Evaluated):
         return loss * (mass / mean.clamp_min(1e-12))
 
     def _row_weights(self, domains: Tensor) -> Tensor | None:
-        if self._domain_weights is None:
+        if self.domain_weights is None:
             return None
-        return torch.tensor(self._domain_weights, device=domains.device)[domains]
+        return torch.tensor(self.domain_weights.at(self.progress()), device=domains.device)[domains]
 
     def adaptation_views(self, views: dict[str, DomainViews]) -> dict[str, DomainViews]:
         """What the adaptation terms compare: users as seen in each row's domain, and the rows' items as entities.

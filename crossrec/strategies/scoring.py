@@ -115,9 +115,9 @@ def _over_domains(
     total, mass = users.sum() * 0.0, users.new_zeros(())
     for d in model.domains:
         rows = torch.nonzero(domains == d.index).squeeze(1)
-        if not len(rows):
-            continue
         share = None if weight is None else weight[rows]
+        if not len(rows) or (share is not None and not share.any()):
+            continue
         size = float(len(rows)) if share is None else share.sum()
         total, mass = total + loss(d, rows, share) * size, mass + size
     return total / mass.clamp_min(1e-12)

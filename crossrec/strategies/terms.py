@@ -38,20 +38,42 @@ def check_terms(model: Strategy) -> None:
                     )
 
 
+def shaped_spaces(model: Strategy) -> set[str]:
+    """Spaces, ``users`` and ``items``, whose vectors a term of weight above 0 reads, as its own or as partners.
+
+    The maps that a strategy adds to a tower are trained in these spaces, and nowhere else: so with all weights 0 it is
+    strategy=merged.
+    """
+    spaces: set[str] = set()
+    for term in model.adaptation.values():
+        assert isinstance(term, Adaptation)
+        if term.weight > 0:
+            spaces.update(SPACES["both" if "partner" in term.needs else term.space])
+    return spaces
+
+
 def check_budget(model: Strategy, steps: float) -> None:
     """Refuse schedules that need to know where training ends, when it has no end.
 
     Raises:
         CrossrecError: ``steps``, those of the whole training, are not finite.
     """
+    if math.isfinite(steps):
+        return
+    if model.domain_weights is not None and not model.domain_weights.constant:
+        raise CrossrecError(_endless("strategy.domain_weights", "a number for each domain"))
     for name, term in model.adaptation.items():
         assert isinstance(term, Adaptation)
         for option, schedule in term.schedules().items():
-            if not math.isfinite(steps) and not isinstance(schedule, Constant):
-                raise CrossrecError(
-                    f"adaptation.{name}.{option} grows with the share of training that is spent, but training has no "
-                    f"end: set trainer.max_epochs or trainer.max_steps, or adaptation.{name}.{option}=constant"
-                )
+            if not isinstance(schedule, Constant):
+                raise CrossrecError(_endless(f"adaptation.{name}.{option}", f"adaptation.{name}.{option}=constant"))
+
+
+def _endless(option: str, instead: str) -> str:
+    return (
+        f"{option} changes with the share of training that is spent, but training has no end: set trainer.max_epochs "
+        f"or trainer.max_steps, or {instead}"
+    )
 
 
 def nothing_compared(model: Strategy, name: str) -> str:

@@ -6,10 +6,7 @@ import pytest
 import torch
 from running import run
 
-from crossrec.commands.train import composed
-from crossrec.errors import CrossrecError
-from crossrec.runs.assemble import assemble, load_run
-from crossrec.runs.corpus import prepare_corpus
+from crossrec.runs.assemble import load_run
 
 
 @pytest.fixture
@@ -43,30 +40,3 @@ def test_items_of_one_entity_have_one_vector(shelves: list[str], shared: bool) -
         vectors = parts.model.item_encoder(torch.arange(corpus.n_items))
     equal = [torch.equal(vectors[ids[f"books{i}"]], vectors[ids[f"films{i}"]]) for i in range(20)]
     assert equal == [shared] * 15 + [False] * 5
-
-
-def test_domain_weights_weigh_the_domains(small: list[str]) -> None:
-    words = [*small, "strategy=cmf"]
-    plain = run(words)
-    equal = run([*words, "strategy.domain_weights={a: 1, b: 1}"])
-    skewed = run([*words, "strategy.domain_weights={a: 0.1}"])
-    assert plain.metrics["test"] == pytest.approx(equal.metrics["test"], abs=1e-6)
-    assert plain.metrics["test"]["test/b/auc"] != skewed.metrics["test"]["test/b/auc"]
-
-
-@pytest.mark.parametrize("objective", ["bpr", "bce", "softmax", "sampled_softmax"])
-def test_a_domain_of_weight_zero_trains_nothing_of_its_own(small: list[str], objective: str) -> None:
-    words = [*small, "strategy=cmf", f"objective={objective}", "strategy.domain_weights={a: 0}", "batch_size=16"]
-    config = composed(words)
-    start = assemble(config, prepare_corpus(config)).model
-    _, parts = load_run(run(words).path)
-    a, b = parts.corpus.domains
-    items = torch.arange(parts.corpus.n_items)
-    with torch.no_grad():
-        moved = (parts.model.item_encoder(items) != start.item_encoder(items)).any(1)
-    assert not moved[a.start : a.stop].any() and moved[b.start : b.stop].all()
-
-
-def test_an_unknown_domain_is_refused(small: list[str]) -> None:
-    with pytest.raises(CrossrecError, match=r"domain_weights names 'c', but the domains are a, b"):
-        run([*small, "strategy=cmf", "strategy.domain_weights={c: 2}"])

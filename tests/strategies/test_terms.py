@@ -49,7 +49,7 @@ def test_a_weight_is_a_finite_number(small: list[str], weight: str) -> None:
 )
 def test_a_ramp_needs_an_end_of_training(small: list[str], words: list[str], option: str) -> None:
     endless = [*small, *words, "trainer.max_epochs=-1", "callbacks.early_stopping.patience=1"]
-    with pytest.raises(CrossrecError, match=rf"{option} grows with .* training has no end: set trainer\.max_epochs"):
+    with pytest.raises(CrossrecError, match=rf"{option} changes with .* training has no end: set trainer\.max_epochs"):
         run(endless)
     constant = [f"{option}=constant", "optimizer.lr=1e-9"]  # nothing improves, so it is stopped early
     assert run([*endless, *constant]).finished
