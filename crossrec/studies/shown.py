@@ -112,17 +112,21 @@ def column_names(table: Table) -> list[tuple[str, ...]]:
 
 def headings(table: Table) -> list[list[Span]]:
     """Lines of headings, outermost first; neighbours of the same name below the same heading are one span."""
-    names = column_names(table)
+    return spans(column_names(table))
+
+
+def spans(names: Sequence[tuple[str, ...]]) -> list[list[Span]]:
+    """Lines of headings over neighbouring columns of these ``names``, see :func:`column_names`."""
     made: list[list[Span]] = []
     for level in range(len(names[0]) if names else 0):
-        spans: list[Span] = []
+        line: list[Span] = []
         last = level == len(names[0]) - 1
         for i, name in enumerate(names):
             if i and not last and name[: level + 1] == names[i - 1][: level + 1]:
-                spans[-1] = Span(spans[-1].text, spans[-1].width + 1)
+                line[-1] = Span(line[-1].text, line[-1].width + 1)
             else:
-                spans.append(Span(name[level], 1))
-        made.append(spans)
+                line.append(Span(name[level], 1))
+        made.append(line)
     return made
 
 
