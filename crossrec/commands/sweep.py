@@ -10,7 +10,7 @@ from pathlib import Path
 from crossrec.errors import CrossrecError
 
 USAGE = """usage: crossrec sweep STUDY [-j N] [--threads N] [--gpus LIST] [--rows LIST] [--seeds LIST] [--retry-failed]
-                      [--dry-run] [--config-dir DIR] [hydra/launcher=NAME ...] [KEY=VALUE ...]
+                      [--recorded DIR] [--dry-run] [--config-dir DIR] [hydra/launcher=NAME ...] [KEY=VALUE ...]
 
 Trains every run of a study file that is not finished; the same line again goes on where it was broken off. Each run is
 a process of its own; one that fails does not stop the others.
@@ -27,6 +27,7 @@ a process of its own; one that fails does not stop the others.
   --gpus LIST      devices to share out, one for each run at a time
   --rows LIST      only these rows, separated by commas
   --seeds LIST     only these seeds, separated by commas
+  --recorded DIR   runs with a record in DIR/runs count as finished (`crossrec table STUDY -o DIR --with-runs`)
   --retry-failed   run again what has failed; without it a failed run is left alone"""
 
 
@@ -52,7 +53,10 @@ def main(arguments: list[str]) -> None:
     from crossrec.studies.sweep import report, sweep
 
     console = Console() if sys.stdout.isatty() else Console(width=240)  # a pipe gets whole names
-    chosen = select(given.study, [w for w in given.words if not is_hydra(w)], given.config_dir, given.rows, given.seeds)
+    words = [w for w in given.words if not is_hydra(w)]
+    chosen = select(
+        given.study, words, given.config_dir, given.rows, given.seeds, given.recorded, trains=not given.dry_run
+    )
     if given.dry_run:
         console.print(jobs_table(distinct(chosen.jobs), f"{chosen.study.name}: {chosen.study.title}"))
         return
@@ -90,6 +94,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rows", type=lambda text: text.split(","))
     parser.add_argument("--seeds", type=whole_numbers)
     parser.add_argument("--retry-failed", action="store_true")
+    parser.add_argument("--recorded", type=Path)
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--config-dir", type=Path, action="append", default=[])
     given = parser.parse_intermixed_args(arguments)
@@ -129,5 +134,6 @@ def _threads(given: argparse.Namespace) -> int | None:
 def _rest(given: argparse.Namespace) -> list[str]:
     folders = [w for d in given.config_dir for w in ("--config-dir", str(d))]
     folders += ["--rows", ",".join(given.rows)] if given.rows else []
+    folders += ["--recorded", str(given.recorded)] if given.recorded else []
     folders += ["--seeds", ",".join(map(str, given.seeds))] if given.seeds else []
     return [*folders, *(w for w in given.words if not is_hydra(w))]

@@ -12,6 +12,7 @@ from crossrec.commands.sweep import whole_numbers
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
+    from crossrec.studies.selection import Selection
     from crossrec.studies.table import Table
 
 FORMATS = {"markdown": "md", "latex": "tex", "csv": "csv", "html": "html"}
@@ -30,6 +31,14 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="overrides of every run, as given to `sweep`")
     parser.add_argument("--format", choices=["terminal", *FORMATS], default="terminal", help="what to print")
     parser.add_argument("-o", "--output", type=Path, help="folder to write the table in every format and the plots to")
+    parser.add_argument(
+        "--with-runs",
+        action="store_true",
+        help="with -o: also write the runs' records, without weights, to FOLDER/runs",
+    )
+    parser.add_argument(
+        "--recorded", type=Path, metavar="FOLDER", help="take what is not finished here from the records in FOLDER/runs"
+    )
     parser.add_argument("--rows", type=lambda text: text.split(","), help="only these rows, separated by commas")
     parser.add_argument("--seeds", type=whole_numbers, help="only these seeds of the study, separated by commas")
     parser.add_argument("--config-dir", type=Path, action="append", default=[], help="folder of configs of your own")
@@ -42,7 +51,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--wandb", action="store_true", help="with -o: log the table and the files to W&B")
     given = parser.parse_intermixed_args(arguments)
 
-    table = _table(given)
+    if given.with_runs and given.output is None:
+        raise CrossrecError("--with-runs writes the records beside the table: add -o FOLDER")
+    table, chosen = _table(given)
     if given.trace:
         from crossrec.studies.trace import trace
 
@@ -57,30 +68,46 @@ def main(arguments: list[str]) -> None:
     if given.output is not None:
         files = write(table, given.output)
         print(f"written: {', '.join(f.name for f in files)} in {given.output}", file=sys.stderr)
+        if given.with_runs and chosen is not None:
+            _write_records(chosen, given.output)
         if given.wandb:
             _upload(table, files, given.output)
     elif given.wandb:
         raise CrossrecError("--wandb logs what -o writes: add -o FOLDER")
 
 
-def _table(given: argparse.Namespace) -> Table:
+def _table(given: argparse.Namespace) -> tuple[Table, Selection | None]:
+    """The table, and of a study what it is made of."""
     from crossrec.studies.collect import collect
 
     compared = not given.no_significance
     if given.study.is_dir():
-        if given.words or given.rows or given.seeds or given.config_dir:
+        if given.words or given.rows or given.seeds or given.config_dir or given.recorded or given.with_runs:
             raise CrossrecError(
-                "overrides, --rows, --seeds and --config-dir are for study files; a folder has its runs already"
+                "overrides, --rows, --seeds, --config-dir, --recorded and --with-runs are for study files; a folder "
+                "has its runs already"
             )
         from crossrec.studies.adhoc import grid
 
-        return collect(*grid(given.study, given.metrics, given.baseline), significance=compared)
+        return collect(*grid(given.study, given.metrics, given.baseline), significance=compared), None
     if given.metrics or given.baseline:
         raise CrossrecError("--metrics and --baseline are for folders; a study file names its own")
     from crossrec.studies.selection import select
 
-    chosen = select(given.study, given.words, given.config_dir, given.rows, given.seeds)
-    return collect(chosen.study, chosen.jobs, significance=compared)
+    chosen = select(given.study, given.words, given.config_dir, given.rows, given.seeds, given.recorded)
+    return collect(chosen.study, chosen.jobs, significance=compared), chosen
+
+
+def _write_records(chosen: Selection, folder: Path) -> None:
+    from crossrec.studies.records import write_records
+
+    written = write_records(chosen.jobs, folder, chosen.study.metrics)
+    size = sum(file.stat().st_size for run in written for file in run.path.rglob("*") if file.is_file())
+    print(f"records of {len(written)} runs in {folder / 'runs'}: {size / 1000:,.0f} kB", file=sys.stderr)
+    names = {run.id for run in written}
+    others = [path.parent.name for path in sorted((folder / "runs").glob("*/config.yaml"))]
+    if other := [name for name in others if name not in names]:
+        print(f"records of runs that are not of this table: {', '.join(other)}", file=sys.stderr)
 
 
 def _render(table: Table, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,6 +83,15 @@ def candidate_hash(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}\0{values.dtype}\0{tuple(values.shape)}\0".encode())
         digest.update(values.numpy().tobytes())
     return digest.hexdigest()
+
+
+def domain_hashes(run: Path) -> dict[str, str]:
+    """Hash of each domain's users and candidates in a run's folder, or in its record, which keeps the hashes alone."""
+    if (run / "candidates.json").is_file():
+        return dict(json.loads((run / "candidates.json").read_text()))
+    tensors = load_candidates(run / "candidates.safetensors")
+    domains = {name.rpartition("/")[0] for name in tensors}
+    return {d: candidate_hash({k: v for k, v in tensors.items() if k.rpartition("/")[0] == d}) for d in sorted(domains)}
 
 
 def save_candidates(path: Path | str, tensors: Mapping[str, Tensor]) -> None:

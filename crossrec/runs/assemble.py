@@ -19,6 +19,7 @@ from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
 from crossrec.runs.corpus import recorded_corpus
+from crossrec.runs.record import needs_weights
 from crossrec.runs.store import RunFolder
 from crossrec.strategies.base import Strategy
 
@@ -171,11 +172,12 @@ def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[R
         evaluation: replaces the run's own ``evaluation`` group.
 
     Raises:
-        CrossrecError: the folder holds no finished run, or its weights are gone.
+        CrossrecError: the folder holds no finished run, or its weights are gone or not in a record.
     """
     run = RunFolder.existing(path)
     if not run.finished:
         raise CrossrecError(f"run {run.id} is {run.status['state']}: train it to its end with the same line first")
+    needs_weights(run)
     config = run.config
     if evaluation is not None:
         config["evaluation"] = dict(evaluation)

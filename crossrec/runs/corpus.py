@@ -27,11 +27,9 @@ def recorded_corpus(run: RunFolder) -> Corpus:
         CrossrecError: the folder is gone and the raw files have changed.
     """
     recorded = json.loads((run.path / "corpus.json").read_text())
-    stored = Path(recorded["path"])
-    corpus = load_corpus(stored) if stored.is_dir() else prepare_corpus(run.config)
+    stored = recorded.get("path")  # a record does not say where the corpus was
+    corpus = load_corpus(Path(stored)) if stored and Path(stored).is_dir() else prepare_corpus(run.config)
     if corpus.fingerprint != recorded["fingerprint"]:
-        raise CrossrecError(
-            f"the raw files of run {run.id} have changed and its prepared corpus {stored} is gone: restore either, or "
-            "train again"
-        )
+        gone = f" and its prepared corpus {stored} is gone: restore either" if stored else ": restore them"
+        raise CrossrecError(f"the raw files of run {run.id} have changed{gone}, or train again")
     return corpus

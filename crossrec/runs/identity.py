@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from crossrec.config import target_name
+from crossrec.errors import CrossrecError
 
 SCIENCE = (
     "seed", "target", "dim", "batch_size", "history_length", "negatives", "split", "sampler", "item_encoder",
@@ -28,7 +30,31 @@ MACHINE = {
 OURS = ("crossrec", "torch", "pytorch_lightning")
 
 
-def science(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+Outside = Callable[[str, Callable[[], str | None]], str | None]
+"""What stands for a file that a config only names: (its name, how to hash it on this machine) -> its hash."""
+
+
+def here(name: str, read: Callable[[], str | None]) -> str | None:
+    """Hash the file on this machine."""
+    return read()
+
+
+def here_or(known: Mapping[str, str]) -> Outside:
+    """Hash a file on this machine, and where it is not there take its hash from ``known`` (name -> hash)."""
+
+    def found(name: str, read: Callable[[], str | None]) -> str | None:
+        try:
+            made = read()
+        except CrossrecError:
+            if name not in known:
+                raise
+            made = None
+        return known.get(name) if made is None else made
+
+    return found
+
+
+def science(config: Mapping[str, Any], fingerprint: str, outside: Outside = here) -> dict[str, Any]:
     """Return the part of a resolved config that a run's numbers depend on.
 
     Code of the user's own counts by its source file, a pretrained model by its weights.
@@ -36,29 +62,35 @@ def science(config: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
     Args:
         config: the resolved config as plain values.
         fingerprint: content address of the prepared corpus; stands for the whole ``data`` group.
+        outside: how to hash those files.
     """
-    kept = {key: _content(config[key]) for key in SCIENCE if key in config}
+    kept = {key: _content(config[key], outside) for key in SCIENCE if key in config}
     kept["target"] = "all" if kept["target"] is None else kept["target"]
     kept["trainer"] = {key: value for key, value in config["trainer"].items() if key not in MACHINE}
     kept["data"] = fingerprint
     return kept
 
 
-def _content(node: Any) -> Any:
+def _content(node: Any, outside: Outside) -> Any:
     if isinstance(node, list):
-        return [_content(v) for v in node]
+        return [_content(v, outside) for v in node]
     if not isinstance(node, Mapping):
         return node
-    made = {k: _content(v) for k, v in node.items() if k not in WITHOUT}
+    made = {k: _content(v, outside) for k, v in node.items() if k not in WITHOUT}
     for key in ("_target_", "function"):
         if isinstance(path := node.get(key), str) and path.split(".")[0] not in OURS:
-            made[f"{key} source"] = _source_hash(path)
+            made[f"{key} source"] = outside(f"source {path}", partial(_source_hash, path))
     if node.get("_target_") == "crossrec.encoders.text.TextEncoder":
-        from crossrec.encoders.pretrained import PretrainedText
-
         del made["batch_size"]
-        made["model"] = PretrainedText(node["model"], node["pooling"], node["prefix"], node["max_length"]).key
+        options = (node["model"], node["pooling"], node["prefix"], node["max_length"])
+        made["model"] = outside(f"model {' '.join(map(str, options))}", partial(_model_key, *options))
     return made
+
+
+def _model_key(model: str, pooling: Any, prefix: str, max_length: int) -> str:
+    from crossrec.encoders.pretrained import PretrainedText
+
+    return PretrainedText(model, pooling, prefix, max_length).key
 
 
 def _source_hash(path: str) -> str | None:
@@ -72,8 +104,8 @@ def _source_hash(path: str) -> str | None:
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
 
 
-def run_id(config: Mapping[str, Any], fingerprint: str) -> str:
+def run_id(config: Mapping[str, Any], fingerprint: str, outside: Outside = here) -> str:
     """Name of the run: ``<data>-<strategy>-<12 hex digits of the hash>``."""
-    text = json.dumps(science(config, fingerprint), sort_keys=True, default=str)
+    text = json.dumps(science(config, fingerprint, outside), sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return f"{target_name(config['data']['source'])}-{target_name(config['strategy'])}-{digest}"

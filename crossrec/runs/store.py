@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import run_id
+from crossrec.runs.identity import Outside, here, run_id
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,18 +42,27 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def write_frame(frame: pl.DataFrame, path: Path) -> None:
-    """Write CSV, Parquet or JSON by the name's ending, to a temporary name first."""
+def write_frame(frame: pl.DataFrame, path: Path, level: int | None = None) -> None:
+    """Write CSV, Parquet or JSON by the name's ending, to a temporary name first.
+
+    Args:
+        frame: what to write.
+        path: the file.
+        level: how hard zstd presses Parquet, up to 22; None for its default.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     if path.suffix == ".csv":
         frame.write_csv(temporary)
     elif path.suffix == ".parquet":
-        frame.write_parquet(temporary)
+        frame.write_parquet(temporary, compression_level=level)
     else:
         frame.write_json(temporary)
     os.replace(temporary, path)
 
+
+DONE = ("finished", "recorded")
+"""States of a run whose numbers are final."""
 
 TAKEN = 75
 """Exit status of ``crossrec train`` where another process runs the run (``EX_TEMPFAIL``)."""
@@ -80,14 +89,15 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], fingerprint: str) -> RunFolder:
+    def of(cls, config: Mapping[str, Any], fingerprint: str, outside: Outside = here) -> RunFolder:
         """Folder of the run that a resolved config makes.
 
         Args:
             config: the resolved config as plain values.
             fingerprint: content address of its corpus.
+            outside: see :func:`~crossrec.runs.identity.science`.
         """
-        return cls((Path(config["paths"]["runs"]) / run_id(config, fingerprint)).resolve())
+        return cls((Path(config["paths"]["runs"]) / run_id(config, fingerprint, outside)).resolve())
 
     @classmethod
     def existing(cls, path: Path) -> RunFolder:
@@ -129,9 +139,12 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """``new``, ``running``, ``interrupted`` (its process is gone), ``finished``, ``failed`` or another mark."""
+        """``new``, ``running``, ``interrupted`` (its process is gone), ``finished``, ``failed`` or another mark.
+
+        ``recorded`` is a finished run of which only its record is here, see :mod:`crossrec.runs.record`.
+        """
         state = str(self.status["state"])
-        if state == "finished" and not self.finished:
+        if state in DONE and not self.finished:
             return "interrupted"
         return "interrupted" if state == "running" and not self.locked else state
 
@@ -155,7 +168,12 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the run's numbers are final."""
-        return self.status["state"] == "finished" and (self.path / "metrics.json").is_file()
+        return self.status["state"] in DONE and (self.path / "metrics.json").is_file()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the folder is a run's record, which has no weights."""
+        return bool(self.status["state"] == "recorded")
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -183,12 +201,14 @@ class RunFolder:
         """The resolved config as plain values."""
         from omegaconf import OmegaConf
 
-        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.config_path)))
+        # a record names this machine's folders as ${paths.data}
+        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.config_path), resolve=self.recorded))
 
     @property
     def config_dirs(self) -> list[Path]:
         """Folders of configs, besides ours, that the run was composed from."""
-        return [Path(folder) for folder in self.status.get("config_dirs", [])]
+        # of a record they are relative to it
+        return [Path(os.path.normpath(self.path / folder)) for folder in self.status.get("config_dirs", [])]
 
     def line(self, words: Sequence[str] | None = None) -> str:
         """Command line that trains the run, or with other overrides, ``words``, one from the same configs."""

@@ -15,7 +15,7 @@ from crossrec.evaluation.summary import COUNT
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import domain_rows
 from crossrec.studies.jobs import Planned
-from crossrec.studies.pairing import MACRO, compare_cells, per_user_metrics
+from crossrec.studies.pairing import MACRO, compare_cells, of_all_lists
 from crossrec.studies.study import Study
 from crossrec.studies.table import Cell, Column, Status, Table, Value
 from crossrec.suggestions import nearest
@@ -215,7 +215,7 @@ def _compare(study: Study, results: Results, cells: dict[tuple[str, Column], Cel
         theirs = {s: r.run for s, r in results[baseline, column.data, column.domain].items()}
         if significance and ours.keys() & theirs.keys():
             try:
-                if _has_users(results, (row, baseline), column):
+                if column.metric != COUNT and not of_all_lists(column.metric):
                     comparison = compare_cells(ours, theirs, column.domain, column.metric, baseline, study.test)
                     made = replace(made, comparison=comparison)
                     compared.append((row, column))
@@ -231,15 +231,6 @@ def _compare(study: Study, results: Results, cells: dict[tuple[str, Column], Cel
         cells[key] = replace(cells[key], comparison=replace(cells[key].comparison, p_adjusted=p))  # type: ignore[type-var]
     notes = [f"Not tested over users, being of all lists together: {', '.join(of_lists)}."] if of_lists else []
     return notes + ([f"Not compared with {baseline}: {'; '.join(failed)} ({reason})."] if failed else [])
-
-
-def _has_users(results: Results, rows: Sequence[str], column: Column) -> bool:
-    return all(
-        column.metric in per_user_metrics(result.run, domain)
-        for row in rows
-        for result in results[row, column.data, column.domain].values()
-        for domain in (result.domains if column.domain == MACRO else (column.domain,))
-    )
 
 
 def _without_folders(text: str, runs: Sequence[Path]) -> str:

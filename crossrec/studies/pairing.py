@@ -43,6 +43,11 @@ def per_user_metrics(run: Path, domain: str) -> list[str]:
     return [name for name in pl.read_parquet_schema(_file(run, domain)) if name not in ABOUT]
 
 
+def of_all_lists(metric: str) -> bool:
+    """Whether a metric is of all lists together, and not the mean of one of single users."""
+    return metric.partition("@")[0] in ("coverage", "gini")
+
+
 def paired_users(runs_a: Mapping[int, Path], runs_b: Mapping[int, Path], domain: str, metric: str) -> pl.DataFrame:
     """Pair two rows of runs by user and seed.
 
@@ -194,7 +199,7 @@ def _values(run: Path, domain: str, metric: str, name: str) -> pl.DataFrame:
     import polars as pl
 
     file, known = _file(run, domain), per_user_metrics(run, domain)
-    if metric.split("@")[0] in ("coverage", "gini"):
+    if of_all_lists(metric):
         raise CrossrecError(f"{metric} is of all lists together, so it cannot pair users; choose another metric")
     if metric not in known:
         raise CrossrecError(f"{file} has no metric {metric!r} of single users{nearest(metric, known)}")
@@ -214,12 +219,11 @@ def _same_protocol(a: Path, b: Path, domain: str) -> None:
             "compare runs of the same evaluation"
         )
     if first.get("candidates") != second.get("candidates"):
-        from crossrec.evaluation.protocols import load_candidates
+        from crossrec.evaluation.protocols import domain_hashes
 
         # the hash is of all domains of a run; runs of other targets may still share this domain's candidates
-        left, right = (load_candidates(run / "candidates.safetensors") for run in (a, b))
-        keys = (f"{domain}/users", f"{domain}/candidates")
-        if not all(key in left and key in right and left[key].equal(right[key]) for key in keys):
+        left, right = (domain_hashes(run).get(domain) for run in (a, b))
+        if left is None or left != right:
             raise CrossrecError(
                 f"{a.name} and {b.name} were ranked against different candidates of {domain!r}: they are drawn from "
                 "the seed, so compare runs of the same seed and evaluation"

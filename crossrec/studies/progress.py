@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from crossrec.runs.store import DONE
 from crossrec.studies.jobs import Planned
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-COLOURS = {"finished": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "pruned": "yellow"}
+COLOURS = {
+    "finished": "green", "recorded": "green", "failed": "red", "running": "cyan", "interrupted": "yellow",
+    "pruned": "yellow",
+}  # fmt: skip
 SHOWN = 20
 
 
@@ -73,7 +77,7 @@ class Watch:
         self.every = every
         self.begun = time.time()
         self.states = {planned.run.path: planned.run.state for planned in jobs}
-        self.before = sum(state == "finished" or path in idle for path, state in self.states.items())
+        self.before = sum(state in DONE or path in idle for path, state in self.states.items())
         self._failed = {path for path, state in self.states.items() if state == "failed" and path not in idle}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from crossrec.errors import CrossrecError
 from crossrec.studies.jobs import Planned, plan
 from crossrec.studies.reader import read_study
+from crossrec.studies.records import read_records
 from crossrec.studies.study import Study
 
 
@@ -29,7 +30,8 @@ class Selection:
     @property
     def folder(self) -> Path:
         """Where sweeps of the study keep their logs: beside its runs."""
-        return self.jobs[0].run.path.parent / "studies" / self.study.name
+        run = next((p.run for p in self.jobs if not p.run.recorded), self.jobs[0].run)
+        return run.path.parent / "studies" / self.study.name
 
 
 def select(
@@ -38,6 +40,9 @@ def select(
     config_dirs: Sequence[Path] = (),
     rows: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    recorded: Path | None = None,
+    *,
+    trains: bool = False,
 ) -> Selection:
     """Read a study and compose its jobs.
 
@@ -47,6 +52,8 @@ def select(
         config_dirs: more folders of configs.
         rows: names of rows to keep; None for all. A row made from a list of values also answers to the name before it.
         seeds: whose jobs to keep; None for all.
+        recorded: folder of a table with the records of its runs, which count as finished; None for none.
+        trains: see :func:`~crossrec.studies.jobs.plan`.
 
     Raises:
         CrossrecError: the file, a job, a row's name or a seed is wrong.
@@ -64,7 +71,8 @@ def select(
             if seed not in study.seeds:
                 raise CrossrecError(f"{path}: no seed {seed}; its seeds are {', '.join(map(str, study.seeds))}")
     folders = tuple(d.resolve() for d in (*study.config_dirs, *config_dirs))
-    jobs = plan(study, overrides, config_dirs)
+    records = None if recorded is None else read_records(recorded)
+    jobs = plan(study, overrides, config_dirs, records, trains=trains)
     return Selection(study, [p for p in jobs if seeds is None or p.job.seed in seeds], folders)
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from crossrec.config import compose, plain
-from crossrec.runs.identity import run_id
+from crossrec.errors import CrossrecError
+from crossrec.runs.identity import here_or, run_id
 
 
 def name(*overrides: str, fingerprint: str = "abc") -> str:
@@ -46,3 +47,14 @@ def test_code_of_ones_own_counts_by_its_source(tmp_path: Path, monkeypatch: pyte
     assert name(*words) == first
     source.write_text("def gap(a, b):\n    return (a.mean(0) - b.mean(0)).abs().sum()\n")
     assert name(*words) != first
+
+
+def test_code_and_weights_that_are_not_here_count_by_a_known_hash(tmp_path: Path) -> None:
+    words = ("strategy=mmd", "adaptation=[function]", "adaptation.function.function=gone_from_here.gap")
+    config = plain(compose([*words, "item_encoder=text", f"item_encoder.model={tmp_path / 'gone'}"]))
+    with pytest.raises(CrossrecError, match="is not a folder"):
+        run_id(config, "abc", here_or({}))
+    model = f"model {tmp_path / 'gone'} mean  64"
+    names = [{model: "1"}, {model: "2"}, {model: "1", "source gone_from_here.gap": "3"}]
+    assert len({run_id(config, "abc", here_or(known)) for known in names}) == 3
+    assert run_id(plain(compose([])), "abc", here_or(names[2])) == name()
