@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from crossrec.encoders.text import TextEncoder, item_texts
+from crossrec.encoders.item_texts import item_texts
+from crossrec.encoders.text import TextEncoder
 from crossrec.errors import CrossrecError
 
 TITLES = ["alpha", "beta", None, "delta", "  ", "zeta eta", "theta", "iota"]
