@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -25,7 +26,7 @@ a process of its own; one that fails does not stop the others.
   -j N             so many at a time: short for hydra/launcher=joblib hydra.launcher.n_jobs=N and cores/N threads each
   --threads N      threads of each run
   --gpus LIST      devices to share out, one for each run at a time
-  --rows LIST      only these rows, separated by commas
+  --rows LIST      only these rows, separated by commas; may be repeated, for names that hold a comma
   --seeds LIST     only these seeds, separated by commas
   --recorded DIR   runs with a record in DIR/runs count as finished (`crossrec table STUDY -o DIR --with-runs`)
   --retry-failed   run again what has failed; without it a failed run is left alone"""
@@ -80,7 +81,10 @@ def main(arguments: list[str]) -> None:
             )
         )
     console.print(
-        f"the table: crossrec table {' '.join([given.study, *_rest(given)])}", highlight=False, soft_wrap=True
+        f"the table: {shlex.join(['crossrec', 'table', given.study, *_rest(given)])}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -91,7 +95,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("-j", dest="jobs", type=int, default=1)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--gpus", default="")
-    parser.add_argument("--rows", type=lambda text: text.split(","))
+    parser.add_argument("--rows", action="append")
     parser.add_argument("--seeds", type=whole_numbers)
     parser.add_argument("--retry-failed", action="store_true")
     parser.add_argument("--recorded", type=Path)
@@ -133,7 +137,7 @@ def _threads(given: argparse.Namespace) -> int | None:
 
 def _rest(given: argparse.Namespace) -> list[str]:
     folders = [w for d in given.config_dir for w in ("--config-dir", str(d))]
-    folders += ["--rows", ",".join(given.rows)] if given.rows else []
+    folders += [word for rows in given.rows or [] for word in ("--rows", rows)]
     folders += ["--recorded", str(given.recorded)] if given.recorded else []
     folders += ["--seeds", ",".join(map(str, given.seeds))] if given.seeds else []
     return [*folders, *(w for w in given.words if not is_hydra(w))]

@@ -39,7 +39,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--recorded", type=Path, metavar="FOLDER", help="take what is not finished here from the records in FOLDER/runs"
     )
-    parser.add_argument("--rows", type=lambda text: text.split(","), help="only these rows, separated by commas")
+    parser.add_argument(
+        "--rows", action="append", help="only these rows, separated by commas; may be repeated, for names with a comma"
+    )
     parser.add_argument("--seeds", type=whole_numbers, help="only these seeds of the study, separated by commas")
     parser.add_argument("--config-dir", type=Path, action="append", default=[], help="folder of configs of your own")
     parser.add_argument(

@@ -15,6 +15,7 @@ from crossrec.evaluation.summary import COUNT
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import domain_rows
 from crossrec.studies.jobs import Planned
+from crossrec.studies.monitors import selection_notes
 from crossrec.studies.pairing import MACRO, compare_cells, of_all_lists
 from crossrec.studies.study import Study
 from crossrec.studies.table import Cell, Column, Status, Table, Value
@@ -68,7 +69,7 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
         tolerance=str(study.tolerance) if study.published else "",
         source=study.source if study.published else "",
         protocol=study.protocol if study.published else "",
-        notes=tuple([*notes, *_protocols(jobs)]),
+        notes=tuple([*notes, *selection_notes(study, jobs), *_protocols(jobs)]),
         parameters={row.name: row.parameter for row in study.rows if row.parameter is not None},
     )
 

@@ -13,6 +13,7 @@ from crossrec.studies.shown import (
     Line,
     Span,
     column_names,
+    halves,
     heading,
     legend,
     lines,
@@ -111,6 +112,8 @@ def _panel(table: Table, printed: Sequence[Line], panel: range, paired: bool) ->
             out.append(_row(escape(line.row), [_value(cell, paired) for cell in cells]))
         elif any(DETAILS[line.kind](cell) for cell in cells):
             out.append(_row(rf"\quad {line.kind}", [_detail(line.kind, cell, paired) for cell in cells]))
+            if line.kind == "gain" and any(halves(DETAILS["gain"](cell))[1] for cell in cells):
+                out.append(_row("", [_interval(cell, paired) for cell in cells]))
     return out
 
 
@@ -135,15 +138,21 @@ def _value(cell: Cell, paired: bool) -> str:
 
 
 def _detail(kind: str, cell: Cell, paired: bool) -> str:
-    shown, _, std = DETAILS[kind](cell).partition(" ± ")
+    shown, tail = halves(DETAILS[kind](cell))
     if kind == "status":  # longer than the numbers, which it would push apart
         return rf"\multicolumn{{2}}{{r}}{{{shown}}}" if paired else shown
     sign = shown[:1] if shown[:1] in ("+", MINUS) else ""
     digits = shown.removeprefix(sign).removesuffix("%")
     # signs hang out to the left: with them a column would be wider than its means
     mean = rf"\llap{{{escape(sign)}}}{digits}" if sign else digits
-    rest = (r"\%" if shown.endswith("%") else "") + _deviation(std)
+    rest = (r"\%" if shown.endswith("%") else "") + _deviation(tail.removeprefix(" ± ") if kind != "gain" else "")
     return f"{mean} & {rest}" if paired else mean + rest
+
+
+def _interval(cell: Cell, paired: bool) -> str:
+    """Interval of the gain, which has a line to itself: behind the gain it would widen the column."""
+    shown = rf"{{\scriptsize {escape(halves(DETAILS['gain'](cell))[1].strip())}}}"
+    return rf"\multicolumn{{2}}{{r}}{{{shown}}}" if paired else shown
 
 
 def _deviation(std: str) -> str:

@@ -106,6 +106,7 @@ def compare_cells(
     made = pairs(runs_a, runs_b, domain, metric)
     differences = made.users["difference"].to_numpy()
     low, high = bootstrap_interval(differences)
+    base = float(made.users["b"].to_numpy().mean())
     p = tests[test](differences)
     seeds = list(made.by_seed.values())
     return Comparison(
@@ -118,6 +119,7 @@ def compare_cells(
         p_seeds=tests[test](seeds) if len(seeds) > 1 else None,
         n_users=len(differences),
         n_seeds=len(seeds),
+        relative=(low / base, high / base) if base > 0 else None,
     )
 
 

@@ -13,6 +13,7 @@ from crossrec.studies.shown import (
     EMPTY,
     MINUS,
     column_names,
+    halves,
     heading,
     legend,
     lines,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 FIELDS = (
     "row", "data", "domain", "metric", "mean", "std", "n", "expected", "status", "published", "published_std",
-    "difference", "gain", "place", "baseline", "delta", "low", "high", "p_users", "p_adjusted", "p_seeds", "runs",
+    "difference", "gain", "gain_low", "gain_high", "place", "baseline", "delta", "low", "high", "p_users", "p_adjusted",
+    "p_seeds", "runs",
 )  # fmt: skip
 COMPARED = ("baseline", "difference", "low", "high", "p_users", "p_adjusted", "p_seeds")
 
@@ -111,7 +113,7 @@ def csv(table: Table) -> str:
             theirs = [c.published, c.published_std, c.difference if c.values else None]
             against = c.comparison if c.values else None
             compared = [getattr(against, k, None) for k in COMPARED]
-            gain = c.gain if c.values else None
+            gain = [c.gain if c.values else None, *((against and against.relative) or (None, None))]
             runs = ";".join(value.id for value in c.values)
             writer.writerow(
                 "" if v is None else repr(float(v)) if isinstance(v, float) else v
@@ -123,7 +125,7 @@ def csv(table: Table) -> str:
                     c.expected,
                     c.status,
                     *theirs,
-                    gain,
+                    *gain,
                     place(c),
                     *compared,
                     runs,
@@ -142,8 +144,8 @@ def _terminal(kind: str, cell: Cell, plain: bool, text: Callable[..., Text]) -> 
     words = DETAILS[kind](cell)
     if kind == "status":
         return text(""), text(words, {"reproduced": "green", "differs": "red"}.get(words, "yellow"))
-    head, sign, tail = words.partition(" ± ")
-    return text(head, "dim"), text(sign + tail, "dim")
+    head, tail = halves(words)
+    return text(head, "dim"), text(tail, "dim")
 
 
 def _aligned(entries: Sequence[tuple[Text, Text]]) -> list[Text]:

@@ -50,7 +50,8 @@ def select(
         path: the study file.
         overrides: more words for every job.
         config_dirs: more folders of configs.
-        rows: names of rows to keep; None for all. A row made from a list of values also answers to the name before it.
+        rows: names of rows to keep; None for all. A row made from a list of values also answers to the name before it,
+            and a text that names no row is names separated by commas.
         seeds: whose jobs to keep; None for all.
         recorded: folder of a table with the records of its runs, which count as finished; None for none.
         trains: see :func:`~crossrec.studies.jobs.plan`.
@@ -63,7 +64,7 @@ def select(
             raise CrossrecError(f"--config-dir {folder} is not a folder")
     study = read_study(Path(path))
     if rows is not None:
-        kept = {name for wanted in rows for name in _named(study, wanted)}
+        kept = {name for wanted in rows for name in _asked(study, wanted)}
         baseline = study.baseline if study.baseline in kept else None
         study = replace(study, rows=tuple(r for r in study.rows if r.name in kept), baseline=baseline)
     if seeds is not None:
@@ -76,6 +77,13 @@ def select(
     return Selection(study, [p for p in jobs if seeds is None or p.job.seed in seeds], folders)
 
 
-def _named(study: Study, wanted: str) -> list[str]:
-    series = [r.name for r in study.rows if r.parameter and r.name.rpartition(" ")[0] == wanted]
-    return series or [study.row(wanted).name]
+def _asked(study: Study, text: str) -> list[str]:
+    """Rows that a text names whole, commas and all; else those of its parts between commas."""
+    if named := _named(study, text):
+        return named
+    return [name for part in text.split(",") for name in _named(study, part) or [study.row(part).name]]
+
+
+def _named(study: Study, name: str) -> list[str]:
+    series = [r.name for r in study.rows if r.parameter and r.name.rpartition(" ")[0] == name]
+    return series or [r.name for r in study.rows if r.name == name]

@@ -72,7 +72,11 @@ def _difference(cell: Cell) -> str:
 
 
 def _gain(cell: Cell) -> str:
-    return f"{signed(100 * cell.gain, 1)}%" if cell.values and cell.gain is not None else ""
+    if not cell.values or cell.gain is None:
+        return ""
+    ends = cell.comparison.relative if cell.comparison is not None else None
+    interval = "" if ends is None else f" [{', '.join(signed(100 * end, 1) for end in ends)}]"
+    return f"{signed(100 * cell.gain, 1)}%{interval}"
 
 
 def _status(cell: Cell) -> str:
@@ -88,6 +92,16 @@ DETAILS: dict[str, Callable[[Cell], str]] = {
     "status": _status,
 }
 """What is said below a number: kind -> its text, empty where there is nothing to say."""
+
+
+def halves(text: str) -> tuple[str, str]:
+    """Part a detail into what stands below the mean and what follows: a deviation or an interval, else nothing.
+
+    >>> halves("+1.2% [+0.4, +2.0]"), halves("0.2540 ± 0.0010"), halves("differs")
+    (('+1.2%', ' [+0.4, +2.0]'), ('0.2540', ' ± 0.0010'), ('differs', ''))
+    """
+    at = re.search(r" [±\[]", text)
+    return (text[: at.start()], text[at.start() :]) if at else (text, "")
 
 
 def one_line(text: str) -> str:
@@ -166,7 +180,10 @@ def legend(table: Table, best: str, second: str) -> list[str]:
     elif compared:
         said.append(f"No difference from {baseline} has a Holm-adjusted p < .05 (two-sided paired test over users).")
     if any(_gain(cell) for cell in cells):
-        said.append(f"gain: (mean {MINUS} mean of {baseline}) / mean of {baseline}.")
+        said.append(
+            f"gain: (mean {MINUS} mean of {baseline}) / mean of {baseline}"
+            + ("; [ ]: 95% bootstrap interval over users." if any(c.relative for c in compared) else ".")
+        )
     if any(_difference(cell) for cell in cells):
         said.append(f"difference: mean {MINUS} published value.")
     if table.tolerance and any(cell.status in ("reproduced", "differs") for cell in cells):

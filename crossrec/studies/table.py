@@ -58,6 +58,7 @@ class Comparison:
         p_seeds: two-sided p of the paired test over seeds; None with fewer than two common seeds.
         n_users: users compared.
         n_seeds: common seeds.
+        relative: ``low`` and ``high`` as shares of the baseline's mean over the compared users; None where that is 0.
     """
 
     baseline: str
@@ -69,6 +70,7 @@ class Comparison:
     p_seeds: float | None
     n_users: int
     n_seeds: int
+    relative: tuple[float, float] | None = None
 
     @property
     def stars(self) -> str:

@@ -40,7 +40,8 @@ def cell(
         gain = (mean - baseline) / baseline
         if p is not None:
             d = mean - baseline
-            comparison = Comparison(BASELINE, d, d - 0.01, d + 0.01, p / 3, p, 0.2 if n > 1 else None, 500, n)
+            ends = ((d - 0.01) / baseline, (d + 0.01) / baseline)
+            comparison = Comparison(BASELINE, d, d - 0.01, d + 0.01, p / 3, p, 0.2 if n > 1 else None, 500, n, ends)
     runs = tuple(Value(seed, value, f"{row.split()[0]}-{column.metric}-{seed}") for seed, value in enumerate(values))
     return Cell(row, column, runs, expected, mean, std, published, published_std, status, gain, place, comparison)
 

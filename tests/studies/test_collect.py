@@ -51,6 +51,9 @@ def test_cells_are_means_over_seeds_of_the_test_metrics(small: list[str], tmp_pa
     users = paired_users(runs["merged"], runs["popularity"], "a", "ndcg@10")
     assert cell.comparison.difference == pytest.approx(users["difference"].mean())
     assert cell.comparison.n_users == users.height and cell.comparison.n_seeds == 2
+    ends = cell.comparison.relative
+    assert ends == pytest.approx((cell.comparison.low / base.mean, cell.comparison.high / base.mean))
+    assert ends[0] < cell.gain < ends[1]
     tests = [table.cells["merged", c].comparison for c in table.columns]
     least = min(t.p_users for t in tests)
     assert min(t.p_adjusted for t in tests) == pytest.approx(min(1, least * len(tests)))

@@ -63,7 +63,7 @@ def test_html_of_the_example():
     assert page.text["caption"] == page.text["title"] == "Cross-domain gain of 50% on a_b"
     assert ("html", {"lang": "en"}) in page.seen
     (row,) = [row for row in page.rows if row[0][2] == SPECIAL]
-    assert row[1][2] == "0.2312 ± 0.0010***gain +15.6%"
+    assert row[1][2] == "0.2312 ± 0.0010***gain +15.6% [+10.6, +20.6]"
     assert row[1][1]["title"] == ", ".join(f"a_b-recall@10-{i} (seed {i})" for i in range(3))
     assert "0.2312" in page.text["strong"] and "0.2100" in page.text["u"] and "***" in page.text["sup"]
     (row,) = [row for row in page.rows if row[0][2] == "never run"]

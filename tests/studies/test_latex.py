@@ -9,7 +9,7 @@ from tables import TABLES, ablation, example, plain
 
 from crossrec.studies.latex import latex
 from crossrec.studies.latex_text import KNOWN, escape, unknown
-from crossrec.studies.shown import headings, lines, number
+from crossrec.studies.shown import DETAILS, headings, lines, number
 from crossrec.studies.table import Column, Table
 
 
@@ -55,7 +55,8 @@ def test_latex_is_well_formed(make):
     table = make()
     rows = check_latex(latex(table))
     panels = 2 if len(table.columns) > 4 else 1
-    assert len(rows) == panels * (len(headings(table)) + len(lines(table)))
+    intervals = sum(any("[" in DETAILS[x.kind](c) for c in x.cells) for x in lines(table) if x.kind == "gain")
+    assert len(rows) == panels * (len(headings(table)) + len(lines(table)) + intervals)
 
 
 def test_latex_of_the_example():
@@ -77,6 +78,8 @@ def test_latex_of_the_example():
         [r"\llap{+}15.6", r"\%"],
         [r"\llap{+}5.0", r"\%"],
     ]
+    after = rows[[row[0] for row in rows].index(r"\quad gain") + 1]
+    assert after[:2] == ["", r"\multicolumn{2}{r}{{\scriptsize {[}+10.6, +20.6{]}}}"]
     assert shown["never run"] == ["--", ""] * 4
     assert r"\caption{Cross-domain gain of 50\% on a\_b}" in text and r"\label{tab:table-2-more}" in text
     assert r"\begin{table*}" in text and r"\begin{table*}" in latex(ablation())

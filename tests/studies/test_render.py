@@ -84,6 +84,7 @@ def test_legend_says_what_is_needed_and_no_more():
         "Published protocol", "Users of both domains only [see #1].",
     ]  # fmt: skip
     assert "Holm-adjusted" in said[2] and BASELINE in said[2]
+    assert said[3].endswith("; [ ]: 95% bootstrap interval over users.")
     assert "(0.005)" in said[5]
     assert said[7] == "Published values: Doe & Roe 2020, table 2."
     assert legend(plain({"a": [[0.1]]}), "bold", "underlined") == ["One seed a value."]
@@ -113,7 +114,7 @@ def test_pipe_has_whole_lines_and_no_escapes():
     (line,) = [line for line in out.splitlines() if line.startswith("never run")]
     assert line.split() == ["never", "run", *["–"] * 8]
     assert out.count("partial 1/3") == 8
-    assert "−0.0200" in out and "+15.6%" in out and "0.2200 ± 0.0010" in out
+    assert "−0.0200" in out and "+15.6% [+10.6, +20.6]" in out and "+5.0%  " in out and "0.2200 ± 0.0010" in out
 
 
 def test_terminal_marks_by_style():
@@ -207,6 +208,8 @@ def test_csv_keeps_every_digit():
             c.mean, c.std, c.status, c.published, c.published_std, c.gain, c.place,
         ]  # fmt: skip
         assert entry["difference"] == c.difference
+        ends = None if c.comparison is None else c.comparison.relative
+        assert (entry["gain_low"], entry["gain_high"]) == (ends or (None, None))
         assert (entry["n"], entry["expected"]) == (len(c.values), 3)
         assert (entry["runs"] or "") == ";".join(v.run for v in c.values)
         told = [entry[k] for k in ("baseline", "delta", "low", "high", "p_users", "p_adjusted", "p_seeds")]
