@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
+
+from crossrec.encoders.own_history import own_states
+from crossrec.errors import CrossrecError
+
+History = Literal["mixed", "own"]
 
 
 class ItemEncoder(nn.Module):
@@ -28,10 +35,13 @@ class UserEncoder(nn.Module):
         dim: width of the output space.
         uses_history: True for encoders that read behaviour (``states``), False for those that look a user id up
             (``forward``).
+        history: what is read of a user's behaviour: all of it in its order (``mixed``), or what the user did in the
+            domain that is to be recommended in (``own``), as if there were no other.
     """
 
     dim: int
     uses_history: bool
+    history: History = "mixed"
 
     def forward(self, users: Tensor) -> Tensor:
         """Look up ``users`` (b,) -> (b, dim). Only where ``uses_history`` is False."""
@@ -49,3 +59,30 @@ class UserEncoder(nn.Module):
             (b, l, dim).
         """
         raise NotImplementedError
+
+    def states_for(self, vectors: Tensor, domains: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """User state after every event, of the events that ``history`` lets it see.
+
+        Args:
+            vectors: as in :meth:`states`, and so are ``domains`` and ``mask``.
+            domains: (b, l).
+            mask: (b, l).
+            wanted: (b, l) index of the domain that each state is to recommend in; negative where none is.
+
+        Returns:
+            (b, l, dim); with ``history=own`` zero before the first event in the wanted domain.
+        """
+        if self.history == "own":
+            return own_states(self.states, vectors, domains, mask, wanted)
+        return self.states(vectors, domains, mask)
+
+
+def checked_history(history: History) -> History:
+    """Return a user encoder's option ``history``.
+
+    Raises:
+        CrossrecError: it is neither ``mixed`` nor ``own``.
+    """
+    if history not in ("mixed", "own"):
+        raise CrossrecError(f"user_encoder.history={history!r} must be mixed or own")
+    return history

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
-from crossrec.encoders.base import UserEncoder
+from crossrec.encoders.base import History, UserEncoder, checked_history
+from crossrec.errors import CrossrecError
 
 
 class HistoryMeanEncoder(UserEncoder):
@@ -21,7 +22,11 @@ class HistoryMeanEncoder(UserEncoder):
     Args:
         corpus: gives the number of domains for ``domain_weights``.
         dim: f, width of the item vectors and of the states.
-        domain_weights: learn a weight for each domain.
+        domain_weights: learn a weight for each domain; of mixed histories.
+        history: ``mixed`` or ``own``, see :class:`UserEncoder`.
+
+    Raises:
+        CrossrecError: an option has none of its values, or ``domain_weights`` has no other domain to weigh.
 
     Shape:
         vectors (b, l, dim) -> states (b, l, dim).
@@ -29,8 +34,15 @@ class HistoryMeanEncoder(UserEncoder):
 
     uses_history = True
 
-    def __init__(self, corpus: Corpus, dim: int = 64, *, domain_weights: bool = False) -> None:
+    def __init__(
+        self, corpus: Corpus, dim: int = 64, *, domain_weights: bool = False, history: History = "mixed"
+    ) -> None:
         super().__init__()
+        self.history = checked_history(history)
+        if domain_weights and history == "own":
+            raise CrossrecError(
+                "user_encoder.domain_weights=true weighs the domains of a mixed history, but history=own has one only"
+            )
         self.dim = dim
         self.log_weight = nn.Parameter(torch.zeros(len(corpus.domains))) if domain_weights else None
 

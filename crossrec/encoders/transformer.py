@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
-from crossrec.encoders.base import UserEncoder
+from crossrec.encoders.base import History, UserEncoder, checked_history
 from crossrec.errors import CrossrecError
 
 
@@ -74,10 +74,11 @@ class CausalTransformerEncoder(UserEncoder):
         max_length: longest history, in events.
         domain_embedding: add e, the vector of the event's domain.
         feedforward: width of the layers' hidden layer; None is 4 * dim.
+        history: ``mixed`` or ``own``, see :class:`UserEncoder`.
 
     Raises:
-        CrossrecError: ``dim`` is not a multiple of ``n_heads``, the corpus has no order of events, or a history is
-            longer than ``max_length``.
+        CrossrecError: an option has none of its values, ``dim`` is not a multiple of ``n_heads``, the corpus has no
+            order of events, or a history is longer than ``max_length``.
 
     Shape:
         vectors (b, l, dim) -> states (b, l, dim).
@@ -97,8 +98,10 @@ class CausalTransformerEncoder(UserEncoder):
         max_length: int = 50,
         domain_embedding: bool = True,
         feedforward: int | None = None,
+        history: History = "mixed",
     ) -> None:
         super().__init__()
+        self.history = checked_history(history)
         if n_heads < 1 or dim % n_heads:
             raise CrossrecError(f"user_encoder.n_heads={n_heads} must divide dim={dim}")
         if not corpus.ordered:

@@ -174,7 +174,7 @@ def _encoded(model: Strategy, data: MultiDomainDataModule, space: str, domain: i
     made = []
     for users in torch.split(ids, CHUNK):
         history = data.history_of(users, [TRAIN])
-        vectors = model.encode_users(users, history)
+        vectors = model.encode_users(users, history, domain)
         made.append(model.users_in(vectors, torch.full_like(users, domain)))
     return torch.cat(made)
 

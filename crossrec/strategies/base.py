@@ -111,20 +111,26 @@ class Strategy(Evaluated):
 
     # ---- towers -------------------------------------------------------------------------------------------------
 
-    def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
-        """Encode users (q,) with their histories (q, l), PAD-padded, to (q, f); no history gives the zero vector."""
+    def encode_users(self, users: Tensor, history: Tensor, domain: int) -> Tensor:
+        """Encode users (q,) with their histories (q, l), PAD-padded, to (q, f); no history gives the zero vector.
+
+        Args:
+            users: global user ids.
+            history: left-aligned item ids.
+            domain: index of the domain to recommend in.
+        """
         if not self.user_encoder.uses_history:
             return cast(Tensor, self.user_encoder(users))
         if history.shape[1] == 0:
             return torch.zeros(len(users), self.item_encoder.dim, device=self.device)
-        states = self.history_states(history)
+        states = self.history_states(history, torch.full_like(history, domain))
         return last_state(states, history != PAD)
 
-    def history_states(self, history: Tensor) -> Tensor:
-        """User state after each event of ``history`` (b, l) -> (b, l, f)."""
+    def history_states(self, history: Tensor, wanted: Tensor) -> Tensor:
+        """User state after each event of ``history`` (b, l), for recommending in ``wanted`` (b, l) -> (b, l, f)."""
         mask = history != PAD
         items = history.clamp_min(0)
-        return self.user_encoder.states(self.item_encoder(items), self.domain_of(items), mask)
+        return self.user_encoder.states_for(self.item_encoder(items), self.domain_of(items), mask, wanted)
 
     def domain_of(self, items: Tensor) -> Tensor:
         """Domain index of item ids of any shape."""
@@ -166,7 +172,7 @@ class Strategy(Evaluated):
 
     def users_for(self, batch: QueryBatch) -> Tensor:
         """Vectors (q, f) of the queries' users, as seen in the queries' domain."""
-        users = self.encode_users(batch.users, batch.history)
+        users = self.encode_users(batch.users, batch.history, batch.domain)
         return self.users_in(users, torch.full_like(batch.users, batch.domain))
 
     # ---- training -----------------------------------------------------------------------------------------------
@@ -175,7 +181,7 @@ class Strategy(Evaluated):
         """Loss of the objective on a batch, and the vectors it was computed from for the adaptation terms."""
         rows = batch.observations(self.global_rank, world_size())
         if isinstance(batch, SequenceBatch):
-            states = self.history_states(batch.history)[batch.real]
+            states = self.history_states(batch.history, batch.domains)[batch.real]
         else:
             states = self.user_encoder(batch.users)
         domains, weight = rows.domains, self._row_weights(rows.domains)

@@ -29,7 +29,7 @@ class TextCosine(Strategy):
         if not isinstance(self.item_encoder, TextEncoder):
             raise CrossrecError("strategy=text_cosine compares texts: choose item_encoder=text")
 
-    def encode_users(self, users: Tensor, history: Tensor) -> Tensor:
+    def encode_users(self, users: Tensor, history: Tensor, domain: int) -> Tensor:
         """Mean unit feature (q, w) of the histories (q, l); zero where a history is empty."""
         mask = (history != PAD).unsqueeze(-1)
         return (self._features(history.clamp_min(0)) * mask).sum(1) / mask.sum(1).clamp_min(1)
@@ -43,7 +43,7 @@ class TextCosine(Strategy):
         """Cosines (q, n_items)."""
         if batch.domain not in self._catalogue:
             self._catalogue[batch.domain] = self.catalogue(batch.domain)
-        users = F.normalize(self.encode_users(batch.users, batch.history), dim=-1)
+        users = F.normalize(self.encode_users(batch.users, batch.history, batch.domain), dim=-1)
         return users @ self._catalogue[batch.domain].T
 
     @property

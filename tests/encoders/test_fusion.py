@@ -33,7 +33,7 @@ def test_gate_and_concat_start_as_the_mean_and_are_learnt(make_corpus, mode):
 
 def test_gate_chooses_for_each_item(make_corpus):
     encoder = fuse(make_corpus(), "gate")
-    encoder.mix.bias.data = torch.tensor([50.0, 0.0])
+    encoder.mixing.map.bias.data = torch.tensor([50.0, 0.0])
     assert torch.allclose(encoder(ITEMS), encoder.encoders["id"](ITEMS))
 
 
@@ -75,7 +75,9 @@ def test_configs_build_item_encoders(make_corpus, tiny_model, tmp_path, option):
     assert isinstance(encoder, ItemEncoder) and encoder(ITEMS).shape == (2, 2, 5)
 
 
-@pytest.mark.parametrize(("option", "uses_history"), [("id", False), ("mean", True), ("transformer", True)])
+@pytest.mark.parametrize(
+    ("option", "uses_history"), [("id", False), ("mean", True), ("transformer", True), ("mixed_and_own", True)]
+)
 def test_configs_build_user_encoders(make_corpus, option, uses_history):
     from crossrec.config import build
 
@@ -83,4 +85,5 @@ def test_configs_build_user_encoders(make_corpus, option, uses_history):
     assert encoder.uses_history is uses_history and encoder.dim == 6
     if uses_history:
         mask = torch.ones(2, 7, dtype=torch.bool)
-        assert encoder.states(torch.randn(2, 7, 6), torch.zeros(2, 7, dtype=torch.long), mask).shape == (2, 7, 6)
+        zeros = torch.zeros(2, 7, dtype=torch.long)
+        assert encoder.states_for(torch.randn(2, 7, 6), zeros, mask, zeros).shape == (2, 7, 6)
