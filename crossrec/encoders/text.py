@@ -15,7 +15,8 @@ from crossrec.encoders.base import ItemEncoder
 from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.id import train_flags
 from crossrec.encoders.item_texts import item_texts
-from crossrec.encoders.pretrained import Pooling, PretrainedText
+from crossrec.encoders.pooling import Pooling
+from crossrec.encoders.pretrained import PretrainedText
 from crossrec.encoders.whitening import Kind, Whitening
 from crossrec.errors import CrossrecError
 

