@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.adaptation.base import Adaptation, DomainViews, Options
+from crossrec.adaptation.gather import average_gradients
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
 
@@ -71,7 +72,8 @@ class AdversarialAdaptation(Adaptation):
       learns nothing;
     - ``alternating``: at each training step the critic takes ``critic_steps`` Adam steps on L with the vectors held,
       and then the vectors are trained on w times :meth:`encoder_loss` (by default -L) with the critic held. Its
-      optimizer is saved with the model.
+      optimizer is saved with the model. Where several processes train, each has the rows of all, and the critic's
+      gradients are averaged: rounding alone would part the copies in time.
 
     Logged: ``adaptation/<name>/critic`` -> L, before the critic's steps of this batch; ``adaptation/<name>/encoder``
     -> the vectors' loss, under ``alternating``.
@@ -217,6 +219,7 @@ class AdversarialAdaptation(Adaptation):
             loss = self.critic_loss(rows)
             self._optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
+            average_gradients(self.critic.parameters())
             self._optimizer.step()
             losses.append(loss.detach())
         self._optimizer.zero_grad()

@@ -1,7 +1,8 @@
-"""The rows of all processes, differentiably."""
+"""The rows of all processes, differentiably, and the gradients of all."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +43,21 @@ def gather_views(view: DomainViews) -> DomainViews:
         order=None if view.order is None else _gather(view.order, sizes),
     )
     return every if every.order is None else every.take(every.order.argsort(stable=True))
+
+
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace the gradients of ``parameters`` by their means over processes, the same numbers in every one.
+
+    For modules that DistributedDataParallel does not reduce. All processes must call it, with gradients of the same
+    parameters.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if world_size() == 1 or not gradients:
+        return
+    total = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(total)
+    for gradient, mean in zip(gradients, torch.split(total / world_size(), [g.numel() for g in gradients])):
+        gradient.copy_(mean.view_as(gradient))
 
 
 def _differentiably(rows: Tensor, sizes: list[int]) -> Tensor:

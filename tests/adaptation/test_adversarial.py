@@ -1,14 +1,9 @@
-"""What every critic shares: reversal, alternation, saved state, several processes."""
+"""What every critic shares: reversal, alternation, saved state."""
 
 import io
-import multiprocessing
-import os
-from itertools import cycle
 
 import pytest
 import torch
-import torch.distributed as dist
-from test_gather import everything, free_port, tower
 
 from crossrec.adaptation.adversarial import AdversarialAdaptation, CriticRows, DomainViews, reverse_gradient
 from crossrec.adaptation.cdan import CDAN
@@ -166,48 +161,6 @@ def test_small_and_missing_domains_are_finite_and_connected(kind, sizes):
 
 
 @every
-def test_a_repeated_row_counts_once_and_masked_rows_do_not(kind):
-    seen = view()
-    rows = torch.tensor([*range(12), 3, 3, 8])
-    twice = seen.take(rows)
-    masked = DomainViews(twice.vectors, twice.domains, torch.arange(15), torch.arange(15) < 12, None, {**twice.layers})
-    want = step(make(kind), seen)[2]
-    for other in (twice, masked):
-        got = step(make(kind), other)[2]
-        assert all(got[k].item() == pytest.approx(v.item(), abs=1e-5) for k, v in want.items())
-
-
-@every
-def test_the_global_random_numbers_are_untouched_and_the_seed_is_the_critics(kind):
-    before = torch.random.get_rng_state()
-    values = []
-    for seed in (0, 0, 1):
-        term = make(kind, seed=seed)
-        for _ in range(2):
-            step(term, view())
-        values.append(step(term, view())[2]["critic"].item())
-    assert torch.equal(before, torch.random.get_rng_state())
-    assert values[0] == values[1] != values[2]
-
-
-@every
-def test_half_precision_vectors_far_from_the_origin_are_compared_in_fp32(kind):
-    results = []
-    for dtype in (torch.float32, torch.bfloat16):
-        half = view(offset=30.0, dtype=torch.bfloat16)
-        seen = DomainViews(
-            half.vectors.detach().to(dtype).requires_grad_(), half.domains, half.ids,
-            layers={"partner": half.layers["partner"].to(dtype)},
-        )  # fmt: skip
-        with torch.autocast("cpu", torch.bfloat16):
-            results.append(step(make(kind), seen))
-    (want, _, entries), (got, _, halves) = results
-    assert got.dtype == torch.bfloat16 and torch.isfinite(got).all()
-    assert torch.allclose(got.float(), want, rtol=0.01, atol=0.01 * want.abs().max().item())
-    assert all(halves[k].item() == v.item() for k, v in entries.items())
-
-
-@every
 def test_a_saved_term_takes_the_next_step_of_the_one_that_went_on(kind):
     def train(term, optimizer, seeds):
         for seed in seeds:
@@ -247,67 +200,6 @@ def test_a_saved_term_takes_the_next_step_of_the_one_that_went_on(kind):
 
 def flat(state):
     return {k: {n: float(v.sum()) for n, v in s.items()} for k, s in state.get("state", {}).items()}
-
-
-class Both(torch.nn.Module):
-    """A tower and a term, as a strategy holds them."""
-
-    def __init__(self, kind):
-        super().__init__()
-        self.tower, self.term = tower(), make(kind).double()
-
-    def forward(self, inputs, domains, ids):
-        vectors = self.tower(inputs)
-        return self.term({"users": DomainViews(vectors, domains, ids, layers={"partner": vectors.flip(1)})})[0]
-
-
-def trained(model, batch):
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    gradients = []
-    for _ in range(3):
-        optimizer.zero_grad()
-        model(*batch).backward()
-        gradients.append([p.grad.tolist() for p in model.parameters() if p.grad is not None])
-        optimizer.step()
-    return gradients, [p.tolist() for p in model.parameters()]
-
-
-def work(rank, port, queue):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
-    results = []
-    for kind, share in zip(KINDS, cycle([(11, 5), (16, 0)])):  # rows of each process
-        first = sum(share[:rank])
-        mine = [t[first : first + share[rank]] for t in everything()]
-        model = torch.nn.parallel.DistributedDataParallel(Both(kind), broadcast_buffers=False)
-        results.append((kind, *trained(model, mine)))
-    queue.put(results)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def test_two_processes_have_the_gradients_and_the_critic_of_one():
-    context = multiprocessing.get_context("spawn")
-    queue, port = context.Queue(), free_port()
-    processes = [context.Process(target=work, args=(rank, port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    results = [result for _ in processes for result in queue.get(timeout=120)]
-    for process in processes:
-        process.join(30)
-    assert len(results) == 2 * len(KINDS)
-    first = {kind: parameters for kind, _, parameters in results}
-    alone = {kind: trained(Both(kind), everything()) for kind in KINDS}
-    for kind, *got in results:
-        assert close(got, list(alone[kind]), 1e-6)
-        assert close(got[1], first[kind], 1e-9)
-
-
-def close(one, other, tolerance):
-    if isinstance(one, list):
-        return len(one) == len(other) and all(close(a, b, tolerance) for a, b in zip(one, other))
-    return one == pytest.approx(other, abs=tolerance)
 
 
 @pytest.mark.parametrize(

@@ -5,23 +5,16 @@ loss that is in no table runs through all the rest; one that holds something wit
 """
 
 import copy
-import functools
 import io
-import random
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from registered import CASES, call, gradients, joined, leaves, loss, mapped, random_states, rows, value
 
 from crossrec.adaptation.adversarial import AdversarialAdaptation
-from crossrec.adaptation.base import Adaptation, DomainViews
-from crossrec.config import build, compose, options, plain
-
-F = 6
-NAMES = sorted(options("adaptation"))
-LAYERS = ("partner", "shared", "private", "input", "reconstruction", "mean", "log_variance")
+from crossrec.adaptation.base import Adaptation
 
 # Options under which the gradient is that of the value: by default these hold a scale that depends on the rows.
 HOLD_NOTHING = {
@@ -31,8 +24,8 @@ HOLD_NOTHING = {
 }
 HELD_LAYERS = {"simse": ("input",), "cdan": ("partner",)}
 NO_GRADIENT_OF_THE_VALUE = {
-    "club": "the vectors get the gradient of the bound, its conditional that of a likelihood without a value",
-    "mcc": "the weights of certainty are held, as in the authors' code; see test_joint_losses",
+    "club": "its conditional gets the gradient of a likelihood without a value: see test_shared_private_losses",
+    "mcc": "its weights of certainty are held, as in the authors' code: see test_closed_forms",
 }
 SYMMETRIC = (
     "barlow_twins", "cluster_entropy", "cmd", "contrastive", "coral", "difference", "frechet", "function",
@@ -52,87 +45,7 @@ POWERS = [
     ("mapping", {"distance": "cosine"}, 0), ("mmd", {}, 0), ("mmd", {"kernel": "linear"}, 2), ("simse", {}, 2),
     ("sinkhorn", {}, 2), ("sinkhorn", {"p": 1}, 1), ("sliced_wasserstein", {}, 2), ("sliced_wasserstein", {"p": 1}, 1),
 ]  # fmt: skip
-VARIANTS = [
-    ("cdan", {"map": "randomised", "width": 20}), ("cdan", {"mode": "alternating", "goal": "reverse"}),
-    ("contrastive", {"direction": "one_way", "similarity": "dot"}), ("dann", {"mode": "alternating"}),
-    ("joint_mmd", {"estimator": "unbiased"}), ("mapping", {"map": "mlp", "distance": "cosine"}),
-    ("mcc", {"domains": "all"}), ("mmd", {"bandwidth": "ema"}), ("mmd", {"kernel": "linear", "estimator": "unbiased"}),
-    ("sinkhorn", {"p": 1, "debiased": False}), ("sliced_wasserstein", {"root": True, "resample": False}),
-]  # fmt: skip
-CASES = [*((name, {}) for name in NAMES), *VARIANTS]
 every_loss = pytest.mark.parametrize(("name", "more"), CASES, ids=lambda x: x if isinstance(x, str) else str(x or ""))
-
-
-def mean_gap(a, b):
-    """The function of conf/adaptation/function.yaml."""
-    return (a.mean(0) - b.mean(0)).square().sum()
-
-
-@functools.cache
-def config(name: str) -> dict:
-    given = [f"adaptation.function.function={__name__}.mean_gap"] if name == "function" else []
-    return plain(compose([f"+dim={F}", "+seed=3", *given], f"adaptation/{name}").adaptation)[name]
-
-
-def loss(name: str, n_domains: int = 2, dtype: torch.dtype = torch.float64, **more) -> Adaptation:
-    """A new loss as its yaml builds it, ready for ``n_domains``."""
-    if name == "gromov_wasserstein":
-        pytest.importorskip("ot", reason="pip install 'crossrec[transport]'")
-    term = build({**config(name), "weight": 1.0, **more})
-    term.prepare(n_domains)
-    return term.to(dtype)
-
-
-def rows(*sizes: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> DomainViews:
-    """Rows of each domain with all layers; domain d knows the ids 2d, 2d + 1, ... so neighbours share some."""
-    g = torch.Generator().manual_seed(seed)
-    n = sum(sizes)
-    domains = torch.tensor([d for d, size in enumerate(sizes) for _ in range(size)], dtype=torch.long)
-    ids = torch.tensor([2 * d + i for d, size in enumerate(sizes) for i in range(size)], dtype=torch.long)
-    membership = torch.stack([torch.isin(ids, ids[domains == d]) for d in range(len(sizes))], 1)
-    vectors, *layers = (
-        (torch.randn(n, F, generator=g, dtype=torch.float64) + 0.3 * domains.unsqueeze(1)).to(dtype)
-        for _ in range(1 + len(LAYERS))
-    )
-    return DomainViews(vectors, domains, ids, membership=membership, layers=dict(zip(LAYERS, layers)))
-
-
-def mapped(view: DomainViews, function) -> DomainViews:
-    """``view`` with the function of every vector and layer."""
-    return replace(
-        view, vectors=function(view.vectors), layers={name: function(layer) for name, layer in view.layers.items()}
-    )
-
-
-def joined(a: DomainViews, b: DomainViews, mask: torch.Tensor | None = None) -> DomainViews:
-    layers = {name: torch.cat([a.layers[name], b.layers[name]]) for name in LAYERS}
-    whole = {
-        name: torch.cat([getattr(a, name), getattr(b, name)]) for name in ("vectors", "domains", "ids", "membership")
-    }
-    return DomainViews(**whole, layers=layers, mask=mask)
-
-
-def call(term: Adaptation, view: DomainViews) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    return term({"users": view, "items": view}, target=1, progress=0.5)
-
-
-def value(term: Adaptation, view: DomainViews) -> torch.Tensor:
-    return call(term.eval(), view)[0].detach()
-
-
-def leaves(view: DomainViews) -> DomainViews:
-    return mapped(view, lambda x: x.clone().requires_grad_())
-
-
-def gradients(term: Adaptation, view: DomainViews) -> list[torch.Tensor | None]:
-    """Of the vectors, the layers and the parameters, after a step in training."""
-    tensors = [view.vectors, *view.layers.values(), *(p for p in term.parameters() if p.requires_grad)]
-    return list(torch.autograd.grad(call(term.train(), view)[0], tensors, allow_unused=True))
-
-
-def random_states() -> list:
-    legacy = np.random.get_state()[1].tolist()  # noqa: NPY002
-    return [torch.random.get_rng_state().tolist(), legacy, random.getstate()]
 
 
 @every_loss

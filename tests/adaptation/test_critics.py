@@ -1,16 +1,14 @@
-"""DANN, CDAN and the Wasserstein critic: values by hand, and what they do to vectors."""
+"""DANN, CDAN and the Wasserstein critic: values by hand."""
 
-import inspect
 import math
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax
-from sklearn.linear_model import LogisticRegression
 
-from crossrec.adaptation.adversarial import AdversarialAdaptation, CriticRows
-from crossrec.adaptation.base import Adaptation, DomainViews
+from crossrec.adaptation.adversarial import CriticRows
+from crossrec.adaptation.base import DomainViews
 from crossrec.adaptation.cdan import CDAN, normalised_entropies
 from crossrec.adaptation.dann import DANN
 from crossrec.adaptation.perceptron import mlp
@@ -80,17 +78,6 @@ def test_chance_is_log_n_and_confusion_is_least_where_the_critic_knows_nothing()
     assert term.encoder_loss(rows()).item() > math.log(3) + 0.01
 
 
-def test_the_dann_gradient_of_a_linear_critic():
-    term = ready(DANN(dim=F, hidden=[]), 3).double()
-    seen = rows(weighted=True)
-    term.critic_loss(seen).backward()
-    p = np.exp(log_softmax(by_hand(torch.nn.Sequential(term.critic[0], torch.nn.ReLU()), seen.features.detach()), 1))
-    counts = np.bincount(seen.domains)
-    residual = (p - np.eye(3)[seen.domains]) * (seen.weights.numpy() / counts[seen.domains] / 3)[:, None]
-    assert np.allclose(seen.features.grad, residual @ term.critic[0].weight.detach().numpy(), atol=1e-12)
-    assert np.allclose(term.critic[0].weight.grad, residual.T @ seen.features.detach().numpy(), atol=1e-12)
-
-
 def pairs_view(n=5, domains=None, seed=0):
     g = torch.Generator().manual_seed(seed)
     x, p = (torch.randn(n, F, generator=g, dtype=torch.float64) for _ in range(2))
@@ -131,25 +118,6 @@ def test_entropies_are_shares_of_the_largest():
     scores = torch.tensor([[0.0] * 8, [1e4] + [0.0] * 7], dtype=torch.float64)
     assert torch.allclose(normalised_entropies(scores), torch.tensor([1.0, 0.0], dtype=torch.float64))
     assert normalised_entropies(scores[:, :1]).tolist() == [0.0, 0.0]
-
-
-def test_only_conditions_tell_these_domains_apart():
-    """In domain 0 a user and an item are alike, in domain 1 they are opposite: neither by itself says which."""
-    g = torch.Generator().manual_seed(0)
-    x = torch.randn(400, F, generator=g)
-    domains = torch.arange(400) % 2
-    seen = DomainViews(x, domains, torch.arange(400), layers={"partner": x * (1.0 - 2.0 * domains).unsqueeze(1)})
-    found = {}
-    for term in (DANN(dim=F), CDAN(dim=F), CDAN(dim=F, map="randomised", width=50)):
-        ready(term)
-        optimizer = torch.optim.Adam(term.parameters(), lr=0.01)
-        for _ in range(60):
-            optimizer.zero_grad()
-            value, entries = term({"users": seen})
-            value.backward()
-            optimizer.step()
-        found[f"{term.name} {getattr(term, 'map', '')}"] = entries[f"adaptation/{term.name}/accuracy"].item()
-    assert found["cdan multilinear"] > 0.95 and found["cdan randomised"] > 0.9 and found["dann "] < 0.75
 
 
 @pytest.mark.parametrize("pairs", ["all", "target", "chain"])
@@ -201,22 +169,6 @@ def test_the_drawn_points_change_from_step_to_step_and_with_the_seed():
     assert term.critic_loss(rows((5, 2))) == term.critic_loss(rows((5, 2))) and term.steps == 2
 
 
-@pytest.mark.parametrize("penalty", [10.0, 200.0])
-def test_the_wasserstein_estimate_is_the_length_of_a_shift(penalty):
-    g = torch.Generator().manual_seed(0)
-    shift = torch.tensor([3.0, 0.0, -4.0])
-    x = torch.cat([torch.randn(128, F, generator=g), torch.randn(256, F, generator=g) + shift])
-    seen = DomainViews(x.requires_grad_(), (torch.arange(384) >= 128).long(), torch.arange(384))
-    term = ready(WassersteinCritic(dim=F, hidden=[32], critic_lr=5e-3, penalty=penalty))
-    for _ in range(80):
-        value, entries = term({"users": seen})
-    slope = 1 + 5 / (2 * penalty)  # where the distance gains no more than the penalty costs
-    assert entries["adaptation/wassersteincritic/0-1"].item() == pytest.approx(5 * slope, rel=0.05)
-    (gradient,) = torch.autograd.grad(value, seen.vectors)  # each row is pulled along the shift
-    assert torch.allclose(gradient[:128].sum(0), -slope * shift / 5, atol=0.15)
-    assert torch.allclose(gradient[128:].sum(0), slope * shift / 5, atol=0.15)
-
-
 def test_a_missing_target_and_no_target_are_told_apart():
     seen = rows((4, 3, 2))
     views = {"users": DomainViews(seen.features.float(), seen.domains, torch.arange(9))}
@@ -225,58 +177,6 @@ def test_a_missing_target_and_no_target_are_told_apart():
     assert total == 0 and total.requires_grad and not entries
     with pytest.raises(CrossrecError, match="pairs=target needs one target domain"):
         term(views)
-
-
-TRAINED = {
-    "dann": lambda: DANN(dim=F, hidden=[16], reversal_schedule="linear"),
-    "dann confusion": lambda: DANN(dim=F, hidden=[16], mode="alternating", critic_steps=3, critic_lr=0.01),
-    "dann reverse": lambda: DANN(
-        dim=F, hidden=[16], mode="alternating", critic_steps=3, critic_lr=0.01, goal="reverse"
-    ),
-    "cdan": lambda: CDAN(dim=F, hidden=[16], reversal_schedule="linear"),
-    "wasserstein": lambda: WassersteinCritic(dim=F, hidden=[16], critic_lr=0.01),
-}
-
-
-def probed(x, domains):
-    """Accuracy of a fresh logistic regression on the other half of the rows."""
-    half = torch.arange(len(x)) < len(x) // 2
-    probe = LogisticRegression(max_iter=500).fit(x[half].numpy(), domains[half].numpy())
-    return probe.score(x[~half].numpy(), domains[~half].numpy())
-
-
-@pytest.mark.parametrize(("kind", "n_domains"), [*((kind, 2) for kind in TRAINED), ("dann", 3)])
-def test_vectors_are_trained_until_their_domains_cannot_be_told(kind, n_domains):
-    """A linear tower reads three tastes and one-hot domains, and must keep the tastes."""
-    g = torch.Generator().manual_seed(0)
-    n = 200 * n_domains
-    domains = torch.arange(n) % n_domains
-    tastes = torch.randn(n, F, generator=g)
-    inputs = torch.cat([tastes, torch.nn.functional.one_hot(domains).float()], 1)
-    partners = torch.ones(n, F)
-
-    def train(term, moves):
-        tower = torch.nn.Linear(F + n_domains, F, bias=False)
-        with torch.no_grad():
-            tower.weight.copy_(torch.eye(F, F + n_domains))
-            tower.weight[:, F:] = 3.0 * torch.linalg.qr(torch.ones(F, F) + torch.eye(F)).Q[:, :n_domains]
-        groups = [{"params": term.parameters(), "lr": 0.02}, {"params": tower.parameters(), "lr": 0.04 * moves}]
-        optimizer = torch.optim.Adam(groups, betas=(0.5, 0.9))
-        for i in range(100 if kind == "wasserstein" and moves else 1 if kind == "wasserstein" else 200):
-            x = tower(inputs)
-            seen = DomainViews(x, domains, torch.arange(n), layers={"partner": partners})
-            value, entries = term({"users": seen}, progress=i / 200)
-            optimizer.zero_grad()
-            (value + (x - tastes).square().mean()).backward()
-            optimizer.step()
-        return tower(inputs).detach(), entries.get(f"adaptation/{term.name}/accuracy")
-
-    still, accuracy = train(ready(TRAINED[kind](), n_domains), moves=False)
-    assert probed(still, domains) > 0.95 and (kind == "wasserstein" or accuracy > 0.95)
-    moved, _ = train(ready(TRAINED[kind](), n_domains), moves=True)
-    assert probed(moved, domains) < 1 / n_domains + 0.1
-    kept = np.corrcoef(moved.numpy().T, tastes.numpy().T)[:F, F:]
-    assert np.diag(kept).min() > 0.8  # it did not part with the domains by parting with everything
 
 
 @pytest.mark.parametrize(
@@ -305,26 +205,3 @@ def test_wrong_widths_are_told(kind):
     seen = pairs_view(4, [0, 0, 1, 1])
     with pytest.raises(CrossrecError, match=r"dim=5 must be 3, the (vectors|partners)' width"):
         ready(kind(dim=5)).double()({"users": seen})
-
-
-@pytest.mark.parametrize("option", ["dann", "cdan", "wasserstein_critic", "dann_items"])
-def test_configs_name_every_option(option):
-    from hydra.utils import get_class
-
-    from crossrec.config import build, compose, plain
-
-    node = plain(compose([f"adaptation=[{option}]", "dim=6", "seed=3"]).adaptation)[option]
-    kind = get_class(node["_target_"])
-    kinds = [kind, Adaptation]
-    if kind is not WassersteinCritic:
-        kinds += [AdversarialAdaptation, DANN]
-    defaults = {}
-    for one in reversed(kinds):
-        defaults |= {name: p.default for name, p in inspect.signature(one.__init__).parameters.items()}
-    assert set(node) - {"_target_"} == set(defaults) - {"self", "options"}
-    assert (node["dim"], node["seed"], node["name"]) == (6, 3, option)
-    assert node["space"] == ("items" if option == "dann_items" else "users")
-    given = {"self", "options", "name", "dim", "seed", "space", "weight"}
-    assert all(node[k] == (list(v) if isinstance(v, tuple) else v) for k, v in defaults.items() if k not in given)
-    term = build(node)
-    assert isinstance(term, AdversarialAdaptation) and term.name == option

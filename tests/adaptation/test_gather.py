@@ -1,9 +1,6 @@
-import multiprocessing
-import os
-
 import pytest
 import torch
-import torch.distributed as dist
+from processes import in_two_processes
 
 from crossrec.adaptation.base import DomainViews
 from crossrec.adaptation.gather import gather_views
@@ -40,10 +37,7 @@ def gradient(model, inputs, domains, ids, order):
     return entries["adaptation/mmd/0-1"]
 
 
-def work(rank, port, queue):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+def work(rank):
     results = []
     for share in SHARES:
         inputs, domains, ids = [t[share[rank]] for t in everything()]
@@ -51,28 +45,11 @@ def work(rank, port, queue):
         value = gradient(model, inputs, domains, ids, share[rank])
         gathered = gather_views(DomainViews(inputs, domains, ids, order=share[rank]))
         results.append((value.item(), model.module.weight.grad.tolist(), gathered.vectors.tolist()))
-    queue.put(results)
-    dist.barrier()
-    dist.destroy_process_group()
-
-
-def free_port():
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    return results
 
 
 def test_two_processes_have_the_gradient_of_one():
-    context = multiprocessing.get_context("spawn")
-    queue, port = context.Queue(), free_port()
-    processes = [context.Process(target=work, args=(rank, port, queue)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    results = [result for _ in processes for result in queue.get(timeout=60)]
-    for process in processes:
-        process.join(30)
+    results = [result for of_rank in in_two_processes(work) for result in of_rank]
     model = tower()
     value = gradient(model, *everything(), None)
     assert model.weight.grad.abs().max() > 1e-3

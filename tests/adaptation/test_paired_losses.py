@@ -1,12 +1,8 @@
-import inspect
-
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.distance import cdist, pdist
-from scipy.special import logsumexp, softmax
 
-from crossrec.adaptation.base import Adaptation, DomainViews, PairedAdaptation
+from crossrec.adaptation.base import DomainViews
 from crossrec.adaptation.contrastive import InfoNCE
 from crossrec.adaptation.decorrelation import BarlowTwins
 from crossrec.adaptation.hsic import HSIC
@@ -45,89 +41,6 @@ def matched_rows(k=6, seed=0, noise=0.5):
 
 def make(name):
     return LOSSES[name]().double()
-
-
-def by_definition(name, loss, a, b):
-    """The formula of the docstring in numpy."""
-    a, b = a.numpy(), b.numpy()
-    k = len(a)
-
-    def cosine(x, y):
-        return 1 - cdist(x, y, "cosine")
-
-    if isinstance(loss, InfoNCE):
-        s = (a @ b.T if loss.similarity == "dot" else cosine(a, b)) / loss.temperature
-        forth, back = (logsumexp(s, axis=i) - np.diag(s) for i in (1, 0))
-        return forth.mean() if loss.direction == "one_way" else (forth.mean() + back.mean()) / 2
-    if isinstance(loss, Mapping):
-        parameters = [p.detach().numpy() for p in loss.parameters()]
-        if name == "linear_map":
-            a = a @ parameters[0].T
-        if name == "mlp":
-            a = np.tanh(a @ parameters[0].T + parameters[1]) @ parameters[2].T + parameters[3]
-        return ((a - b) ** 2).mean() if loss.distance == "mse" else np.mean(1 - np.diag(cosine(a, b)))
-    if isinstance(loss, BarlowTwins):
-        c = np.corrcoef(a.T, b.T)[:F, F:]
-        return ((1 - np.diag(c)) ** 2).sum() + 0.3 * ((c**2).sum() - (np.diag(c) ** 2).sum())
-    h = np.eye(k) - 1 / k
-
-    def gram(x):
-        if loss.kernel == "linear":
-            return x @ x.T
-        sigma = loss.bandwidth if loss.bandwidth != "median" else np.sort(pdist(x))[(k * (k - 1) // 2 - 1) // 2]
-        return np.exp(-cdist(x, x, "sqeuclidean") / (2 * sigma**2))
-
-    return np.trace(gram(a) @ h @ gram(b) @ h) / (k - 1) ** 2
-
-
-@every_loss
-def test_value_is_its_definition(name):
-    a, b = matched_rows()
-    loss = make(name)
-    assert loss.paired(a, b).item() == pytest.approx(by_definition(name, loss, a, b), rel=1e-10, abs=1e-14)
-
-
-def test_gradients_in_closed_form():
-    a, b = matched_rows()
-    k = len(a)
-    a.requires_grad_()
-    loss = make("dot")
-    loss.paired(a, b).backward()
-    s = (a.detach() @ b.T / 2).numpy()
-    slope = (softmax(s, axis=1) + softmax(s, axis=0) - 2 * np.eye(k)) / (2 * k * 2)
-    assert np.allclose(a.grad, slope @ b.numpy())
-    a.grad = None
-    make("hsic_linear").paired(a, b).backward()
-    x, y = a.detach() - a.detach().mean(0), b - b.mean(0)
-    assert torch.allclose(a.grad, 2 * y @ (y.T @ x) / (k - 1) ** 2)
-    a.grad = None
-    loss = make("linear_map")
-    loss.paired(a, b).backward()
-    w = loss.maps["0-1"][0].weight
-    residual = 2 * (a.detach() @ w.T - b) / (k * F)
-    assert torch.allclose(a.grad, (residual @ w).detach())
-    assert torch.allclose(w.grad, (residual.T @ a).detach())
-
-
-@pytest.mark.parametrize("name", [n for n in LOSSES if n != "hsic_median"])
-def test_gradcheck(name):
-    a, b = matched_rows(4)
-    loss = make(name)
-    weights = tuple(loss.parameters())
-    assert torch.autograd.gradcheck(
-        lambda x, y, *_: loss.paired(x, y), (a.requires_grad_(), b.requires_grad_(), *weights)
-    )
-
-
-def test_the_median_has_no_gradient():
-    a, b = matched_rows()
-    sigmas = [float(np.sort(pdist(x))[7]) for x in (a, b)]
-    a.requires_grad_()
-    HSIC().paired(a, b).backward()
-    got, a.grad = a.grad, None
-    scaled = b.numpy() * sigmas[0] / sigmas[1]  # the same kernel of b at the sigma of a
-    HSIC(bandwidth=sigmas[0]).paired(a, torch.from_numpy(scaled)).backward()
-    assert torch.allclose(got, a.grad)
 
 
 @every_loss
@@ -200,32 +113,6 @@ def test_independent_sides_have_less_dependence():
         assert HSIC(kernel=kernel).paired(a, b) < 0.1 * HSIC(kernel=kernel).paired(a, a)
     uncorrelated = a.square()  # dependent all the same
     assert HSIC().paired(a, uncorrelated) > 10 * HSIC().paired(a, b)
-
-
-@pytest.mark.parametrize(
-    ("kind", "changed"),
-    [
-        (InfoNCE, {"temperature": 1.0}),
-        (InfoNCE, {"direction": "one_way"}),
-        (InfoNCE, {"similarity": "dot"}),
-        (Mapping, {"map": "mlp"}),
-        (Mapping, {"map": "identity"}),
-        (Mapping, {"map": "mlp", "hidden": 9}),
-        (Mapping, {"distance": "cosine"}),
-        (Mapping, {"seed": 1}),
-        (BarlowTwins, {"redundancy": 0.5}),
-        (BarlowTwins, {"eps": 2.0}),
-        (HSIC, {"kernel": "linear"}),
-        (HSIC, {"bandwidth": 0.5}),
-    ],
-)
-def test_every_argument_has_an_effect(kind, changed):
-    a, b = matched_rows()
-    base = {"dim": F} if kind is Mapping else {}
-    without = {k: v for k, v in changed.items() if k == "map" and len(changed) > 1}
-    make_it = ready if kind is Mapping else kind
-    values = [make_it(**base, **more).double().paired(a, b).item() for more in (without, changed)]
-    assert values[0] != pytest.approx(values[1], rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -350,14 +237,6 @@ def test_descent_on_the_loss_alone(name):
         assert np.diag(np.corrcoef(a.detach().T, b.T)[:F, F:]).min() > 0.8
 
 
-def test_global_random_state_is_untouched():
-    before = torch.random.get_rng_state()
-    a, b = matched_rows()
-    for name in LOSSES:
-        make(name).paired(a, b)
-    assert torch.equal(before, torch.random.get_rng_state())
-
-
 @pytest.mark.parametrize(
     ("kind", "options", "told"),
     [
@@ -385,21 +264,3 @@ def test_mistakes_are_told(kind, options, told):
 def test_a_wrong_width_is_told():
     with pytest.raises(CrossrecError, match="dim=5 must be 3, the vectors' width"):
         ready(dim=5).double().paired(*matched_rows())
-
-
-@pytest.mark.parametrize("option", ["contrastive", "mapping", "barlow_twins", "hsic"])
-def test_configs_name_every_option(option):
-    from hydra.utils import get_class
-
-    from crossrec.config import build, compose, plain
-
-    node = plain(compose([f"adaptation=[{option}]", "dim=6", "seed=3"]).adaptation)[option]
-    kinds = (get_class(node["_target_"]), PairedAdaptation, Adaptation)
-    takes = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters} | {"pairs"}
-    assert set(node) - {"_target_"} == takes - {"self", "options"}
-    term = build(node)
-    assert isinstance(term, PairedAdaptation) and term.name == option
-    defaults = {k: p.default for k, p in inspect.signature(kinds[0].__init__).parameters.items()}
-    assert all(node[k] == v for k, v in defaults.items() if k not in ("self", "options", "dim", "seed"))
-    if option == "mapping":
-        assert (node["dim"], node["seed"]) == (6, 3)

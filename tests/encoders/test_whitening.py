@@ -1,5 +1,6 @@
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from crossrec.encoders.whitening import Whitening
 from crossrec.errors import CrossrecError
@@ -41,6 +42,15 @@ def test_pca_keeps_the_directions_of_most_variance():
     x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 9.0, 3.0])
     matrix = Whitening(3, "pca", 2).fit(x).matrix
     assert matrix.abs().argmax(0).tolist() == [1, 2] and (matrix.max(0).values > 0).all()
+
+
+@pytest.mark.parametrize("dim", [None, 3])
+def test_pca_is_that_of_sklearn(dim):
+    x = features()
+    theirs = torch.from_numpy(PCA(dim, whiten=True).fit_transform(x)) * (500 / 499) ** 0.5  # theirs is over n - 1
+    ours = Whitening(6, "pca", dim, epsilon=0.0).double().fit(x)(x)
+    signs = (ours * theirs).sum(0).sign()  # of an axis they are a convention
+    assert torch.allclose(ours, signs * theirs, atol=1e-8)
 
 
 def test_centre_and_none():

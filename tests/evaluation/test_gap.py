@@ -3,6 +3,8 @@ from itertools import combinations
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 
 from crossrec.adaptation.coral import Coral
 from crossrec.adaptation.mmd import MMD
@@ -143,16 +145,16 @@ def test_a_row_of_a_known_id_would_mislead_the_classifier(monkeypatch):
     assert by_id > proxy_a_distance(sample) + 0.2
 
 
-def test_logistic_regression_is_at_its_minimum_and_weighs_classes_alike():
-    x = torch.cat([normal(90, 3), normal(30, 3, shift=1.0, seed=1)]).double()
-    labels = torch.cat([torch.zeros(90), torch.ones(30)]).double()
-    weights = logistic_regression(x, labels).requires_grad_()
-    scores = x @ weights[:-1] + weights[-1]
-    losses = torch.nn.functional.binary_cross_entropy_with_logits(scores, labels, reduction="none")
-    loss = (losses[:90].mean() + losses[90:].mean()) / 2 + weights[:-1].square().sum() / (2 * 120)
-    loss.backward()
-    assert weights.grad.abs().max() < 1e-6
-    assert torch.equal(logistic_regression(x, labels), weights.detach())
+@pytest.mark.parametrize(("n", "m"), [(60, 60), (90, 30)])
+def test_the_classifier_and_the_distance_are_those_of_sklearn(n, m):
+    sample = pooled(normal(n, 3), normal(m, 3, shift=1.0, seed=1))
+    held, x, labels = held_out(sample), sample.vectors, sample.second
+    # their sum of losses, at n_rows / (2 rows of the class) each, and half of |w|^2: n_rows times ours
+    theirs = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-10, max_iter=1000).fit(x[~held], labels[~held])
+    ours = logistic_regression(x[~held], labels[~held])
+    assert torch.allclose(ours, torch.tensor([*theirs.coef_[0], *theirs.intercept_], dtype=torch.float64), atol=1e-6)
+    told = balanced_accuracy_score(labels[held], theirs.predict(x[held]))
+    assert 0.5 < proxy_a_distance(sample) == pytest.approx(2 * (2 * told - 1))
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(1.0, 0.766), (2.0, 1.365)])
