@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
+from crossrec.encoders.adapters import Adapter, ParametricWhitening, make_adapter
 from crossrec.encoders.base import ItemEncoder
+from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.id import train_flags
 from crossrec.encoders.item_texts import item_texts
@@ -25,9 +27,8 @@ class TextEncoder(ItemEncoder):
     """Frozen features of an item's text, whitened, through a trainable adapter.
 
     v_j = A(s W(x_j)): x_j the model's vector from the feature cache, W the whitening, s the number that gives the
-    whitened features a root mean square of 1, both fitted on the training items, and A ``linear`` (w' -> dim) or
-    ``mlp`` (w' -> w' -> dim with GELU) so initialised that vectors have length about 1. An item without any text has
-    the trainable vector ``missing``, zero at first.
+    whitened features a root mean square of 1, both fitted on the training items, and A the adapter, so initialised that
+    vectors have length about 1. An item without any text has the trainable vector ``missing``, zero at first.
 
     The features are no part of a checkpoint, they come back from the cache; W and s are, and what is loaded is applied.
 
@@ -43,9 +44,13 @@ class TextEncoder(ItemEncoder):
         prefix: put before every text.
         max_length: in tokens.
         batch_size: texts of one batch of the model.
-        whitening: ``none``, ``centre``, ``zca`` or ``pca``, see :class:`Whitening`.
-        whitening_dim: width w' after ``pca``; None keeps the model's.
-        adapter: ``linear`` or ``mlp``.
+        whitening: ``none``, ``centre``, ``zca`` or ``pca``, see :class:`Whitening`; or ``parametric``, which is trained
+            and not fitted, see :class:`ParametricWhitening`.
+        whitening_dim: width after ``pca`` or ``parametric``; None keeps the model's.
+        per_domain: fit W on each domain's training items alone, see :class:`DomainWhitening`.
+        adapter: ``linear``, ``mlp`` or ``moe``, see :func:`make_adapter`.
+        experts: of ``moe``; None is 8.
+        gate_noise: of ``moe``, in training.
         dropout: rate on the adapter's input.
 
     Raises:
@@ -57,6 +62,7 @@ class TextEncoder(ItemEncoder):
 
     features: Tensor
     has_text: Tensor
+    domains: Tensor
     scale: Tensor
 
     def __init__(
@@ -72,14 +78,15 @@ class TextEncoder(ItemEncoder):
         prefix: str = "",
         max_length: int = 64,
         batch_size: int = 64,
-        whitening: Kind = "none",
+        whitening: Kind | Literal["parametric"] = "none",
         whitening_dim: int | None = None,
-        adapter: Literal["linear", "mlp"] = "linear",
+        per_domain: bool = False,
+        adapter: Adapter = "linear",
+        experts: int | None = None,
+        gate_noise: bool = False,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if adapter not in ("linear", "mlp"):
-            raise CrossrecError(f"item_encoder.adapter={adapter!r} must be linear or mlp")
         texts = item_texts(corpus, fields)
         known = texts.is_not_null().to_numpy()
         encoder = PretrainedText(model, pooling, prefix, max_length)
@@ -88,28 +95,40 @@ class TextEncoder(ItemEncoder):
         # fp16 loses nothing, the cache holds that; kept so that a loaded whitening can be applied to them
         self._raw = torch.zeros(corpus.n_items, vectors.shape[1], dtype=torch.float16)
         self._raw[torch.from_numpy(np.flatnonzero(known))] = torch.from_numpy(vectors).half()
-        self.whitening = Whitening(vectors.shape[1], whitening, whitening_dim)
+        names = [d.name for d in corpus.domains] if per_domain else None
+        self.whitening, learned = _whitening(whitening, vectors.shape[1], whitening_dim, names)
         width = self.whitening.out_width
+        self.register_buffer("domains", torch.from_numpy(corpus.items["domain"].to_numpy().copy()), persistent=False)
         self.register_buffer("has_text", torch.from_numpy(known.copy()), persistent=False)
         self.register_buffer("features", torch.zeros(corpus.n_items, width), persistent=False)
         self.register_buffer("scale", torch.ones(()))
         self._fit(torch.from_numpy(known & train_flags(corpus, train_items)))
         self.missing = nn.Parameter(torch.zeros(dim))
-        self.adapter = _adapter(adapter, width, dim, dropout)
+        layers = make_adapter(adapter, learned[0].out_width if learned else width, dim, dropout, experts, gate_noise)
+        self.adapter = nn.Sequential(*learned, *layers)
         self.register_load_state_dict_post_hook(_apply_loaded)  # type: ignore[no-untyped-call]
 
     def _fit(self, rows: Tensor) -> None:
         fitted = self._raw[rows].float()
         if not len(fitted):
             raise CrossrecError("no training item has a text to fit item_encoder.whitening on: choose item_encoder=id")
-        square = self.whitening.fit(fitted)(fitted).double().square().mean()
+        if isinstance(self.whitening, DomainWhitening):
+            self.whitening.fit(fitted, self.domains[rows])
+        else:
+            self.whitening.fit(fitted)
+        square = self._whitened(fitted, self.domains[rows]).double().square().mean()
         self.scale.fill_(float(square.clamp_min(1e-12).rsqrt()))
         self._refresh()
+
+    def _whitened(self, features: Tensor, domains: Tensor) -> Tensor:
+        if isinstance(self.whitening, DomainWhitening):
+            return cast(Tensor, self.whitening(features, domains))
+        return cast(Tensor, self.whitening(features))
 
     @torch.no_grad()
     def _refresh(self) -> None:
         device = self.features.device
-        whitened = self.whitening(self._raw.to(device).float()) * self.scale
+        whitened = self._whitened(self._raw.to(device).float(), self.domains) * self.scale
         self.features.copy_(whitened * self.has_text.unsqueeze(1))
 
     def forward(self, items: Tensor) -> Tensor:
@@ -123,13 +142,20 @@ class TextEncoder(ItemEncoder):
         return torch.where(known.unsqueeze(-1), adapted, self.missing.to(adapted.dtype))
 
 
-def _adapter(kind: str, width: int, dim: int, dropout: float) -> nn.Module:
-    last = nn.Linear(width, dim)
-    nn.init.normal_(last.weight, std=(width * dim) ** -0.5)
-    nn.init.zeros_(last.bias)
-    if kind == "linear":
-        return nn.Sequential(nn.Dropout(dropout), last)
-    return nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width), nn.GELU(), last)
+def _whitening(
+    kind: Kind | Literal["parametric"], width: int, dim: int | None, domains: Sequence[str] | None
+) -> tuple[Whitening | DomainWhitening, list[ParametricWhitening]]:
+    """What is fitted, and what is learned instead."""
+    if kind == "parametric":
+        if domains is not None:
+            raise CrossrecError(
+                "item_encoder.per_domain=true fits statistics, and whitening=parametric fits none: choose centre, zca "
+                "or pca"
+            )
+        return Whitening(width), [ParametricWhitening(width, width if dim is None else dim)]
+    if kind not in get_args(Kind):
+        raise CrossrecError(f"item_encoder.whitening={kind!r} must be none, centre, zca, pca or parametric")
+    return Whitening(width, kind, dim) if domains is None else DomainWhitening(domains, width, kind, dim), []
 
 
 def _apply_loaded(module: nn.Module, _: Any) -> None:

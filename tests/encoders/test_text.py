@@ -55,7 +55,52 @@ def test_whitening_is_fitted_on_training_items_with_text_only(make):
     assert torch.allclose(encoder.whitening.mean, raw.mean(0), atol=1e-5)
 
 
-@pytest.mark.parametrize("whitening", ["none", "centre", "zca", "pca"])
+def test_whitening_per_domain_makes_each_domain_white(make_corpus, make):
+    words = [a + b + c for a in "abcd" for b in "efgh" for c in "ijklmnop"]
+    encoder = make(corpus=make_corpus(128, title=words), whitening="zca", per_domain=True)
+    for own in encoder.features.double().split(64):
+        assert own.mean(0).abs().max() < 1e-4
+        covariance = own.T @ own / 64 / encoder.scale.square()
+        # the model's LayerNorm leaves no variance along (1, .., 1)
+        assert torch.allclose(covariance, torch.eye(8, dtype=torch.float64) - 1 / 8, atol=0.02)
+
+
+@pytest.mark.parametrize("options", [{"whitening": "pca", "whitening_dim": 2}, {"whitening": "zca"}])
+def test_statistics_per_domain_are_of_training_items(make_corpus, make, options):
+    flags = torch.tensor([True, True, True, False, True, True, True, False])
+    texts = ["a b", "c", "d e", "one", "f", "g h", "i", "two"]
+    others = [*texts[:3], "nothing like it", *texts[4:7], "q"]
+    one, two = (
+        make(corpus=make_corpus(8, title=t), train_items=flags, per_domain=True, **options) for t in (texts, others)
+    )
+    assert torch.equal(one.features[flags], two.features[flags])
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+    assert not torch.allclose(one.features, two.features)
+    whole = make(corpus=make_corpus(8, title=texts), train_items=flags, **options)
+    assert not torch.allclose(one.features, whole.features, atol=1e-2)
+
+
+def test_a_domain_without_training_items_has_the_statistics_of_all(make):
+    flags = torch.arange(8) < 4
+    with pytest.warns(UserWarning, match="per_domain: b with fewer than two training items"):
+        encoder = make(train_items=flags, whitening="centre", per_domain=True)
+    assert torch.allclose(encoder.features, make(train_items=flags, whitening="centre").features, atol=1e-6)
+
+
+def test_parametric_whitening_is_trained_and_fits_nothing(make):
+    encoder, plain = make(whitening="parametric", whitening_dim=3), make(whitening="none")
+    assert torch.equal(encoder.features, plain.features) and encoder.adapter[-1].in_features == 3
+    encoder(torch.arange(8)).square().sum().backward()
+    assert encoder.adapter[0].weight.grad.abs().sum() > 0 and encoder.adapter[0].bias.grad.abs().sum() > 0
+
+
+def test_adapter_options_reach_the_adapter(make):
+    assert len(make(adapter="moe").adapter[1].weight) == 8
+    mixture = make(adapter="moe", experts=3, gate_noise=True).adapter[1]
+    assert len(mixture.weight) == 3 and mixture.noise is not None
+
+
+@pytest.mark.parametrize("whitening", ["none", "centre", "zca", "pca", "parametric"])
 def test_vectors_start_with_length_about_one(make_corpus, make, whitening):
     words = [a + " " + b for a in "abcdefgh" for b in "ijklmnop"]
     encoder = make(corpus=make_corpus(64, title=words), whitening=whitening)
@@ -93,7 +138,13 @@ def test_mistakes_are_told(make_corpus, make):
         make(corpus=make_corpus(2, title=[None, " "]))
     with pytest.raises(CrossrecError, match="title, text or both"):
         make(fields=["summary"])
-    with pytest.raises(CrossrecError, match="linear or mlp"):
-        make(adapter="moe")
+    with pytest.raises(CrossrecError, match="linear, mlp or moe"):
+        make(adapter="deep")
+    with pytest.raises(CrossrecError, match="none, centre, zca, pca or parametric"):
+        make(whitening="bert")
+    with pytest.raises(CrossrecError, match="whitening=none has none"):
+        make(per_domain=True)
+    with pytest.raises(CrossrecError, match="whitening=parametric fits none"):
+        make(per_domain=True, whitening="parametric")
     with pytest.raises(CrossrecError, match="no training item"):
         make(train_items=torch.arange(8) == 4)
