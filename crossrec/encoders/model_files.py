@@ -31,10 +31,7 @@ class ModelFiles:
         """Hash of the names and contents of all that is read."""
         patterns = FILES if self.gguf is None else (self.gguf,)
         paths = sorted({p for pattern in patterns for p in self.folder.glob(pattern) if p.is_file()})
-        lines = []
-        for path in paths:
-            stat = path.stat()
-            lines.append(f"{path.name} {_file_digest(str(path), stat.st_size, stat.st_mtime_ns)}")
+        lines = [f"{path.name} {file_digest(path)}" for path in paths]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
@@ -127,6 +124,12 @@ def _from_hub(name: str, model: str, gguf: str | None) -> Path:
             f"item_encoder.model={model!r} could not be fetched from the hub ({type(error).__name__}): check the "
             "name and the network, or give a local folder or package:<module>/<folder>"
         ) from error
+
+
+def file_digest(path: Path) -> str:
+    """Sha256 of a file; computed once as long as its size and time stay what they are."""
+    stat = path.stat()
+    return _file_digest(str(path), stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

@@ -47,19 +47,19 @@ class PretrainedText:
     def __init__(
         self,
         model: str,
-        pooling: Pooling = "mean",
+        pooling: Pooling | None = "mean",
         prefix: str = "",
-        max_length: int = 64,
+        max_length: int | None = 64,
         device: str | None = None,
     ) -> None:
-        if pooling not in POOLINGS:
+        if pooling is None or pooling not in POOLINGS:
             raise CrossrecError(
                 f"item_encoder.pooling={pooling!r} must be {', '.join(POOLINGS[:-1])} or {POOLINGS[-1]}"
             )
         if max_length is None or max_length < 3:
             raise CrossrecError(f"item_encoder.max_length={max_length} must be at least 3 tokens")
         self.model = model
-        self.pooling: Pooling = pooling
+        self.pooling = pooling
         self.prefix = prefix
         self.max_length = max_length
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -167,7 +167,7 @@ def load_text_model(name: str) -> tuple[Any, nn.Module]:
         )
     if getattr(model.config, "is_encoder_decoder", False):
         raise CrossrecError(f"the text model {name!r} is an encoder with a decoder: choose a model that is one of them")
-    return tokenizer, model.float()
+    return tokenizer, nn.Module.float(model)  # transformers' own refuses models that were quantised before, like GGUF
 
 
 def pad_right(tokens: Sequence[Sequence[int]], pad: int | None) -> tuple[Tensor, Tensor]:

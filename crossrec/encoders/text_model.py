@@ -1,0 +1,67 @@
+"""What makes vectors of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from crossrec.encoders.pooling import Pooling
+
+
+class TextModel(Protocol):
+    """A frozen model of texts. Nothing heavy is loaded before the first text is read."""
+
+    @property
+    def model(self) -> str:
+        """The name it was asked for by."""
+        ...
+
+    @property
+    def max_length(self) -> int | None:
+        """Texts longer than that are cut; None where no text is."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """64 hex digits that change whenever a text's vector could."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the key stands for, for a reader: plain JSON values."""
+        ...
+
+    def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Length (n,) of every text, in the unit of ``max_length``, before it is cut."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Encode one batch of texts to (n, w), fp32 on the CPU."""
+        ...
+
+
+def open_text_model(
+    model: str, pooling: Pooling | None = "mean", prefix: str = "", max_length: int | None = 64
+) -> TextModel:
+    """Choose by name: ``use`` is the multilingual Universal Sentence Encoder, all else a model of `transformers`.
+
+    Args:
+        model: ``use``, or see :class:`~crossrec.encoders.pretrained.PretrainedText`.
+        pooling: see there; None for ``use``.
+        prefix: put before every text.
+        max_length: in tokens; None for ``use``.
+
+    Raises:
+        CrossrecError: the model is not there, or has no use for one of the options.
+    """
+    if model == "use":
+        from crossrec.encoders.universal import UniversalSentences
+
+        return UniversalSentences(pooling, prefix, max_length)
+    from crossrec.encoders.pretrained import PretrainedText
+
+    return PretrainedText(model, pooling, prefix, max_length)
