@@ -125,15 +125,51 @@ class PretrainedText:
         """Tokens of every text (n,) before it is cut; those over ``max_length`` will be."""
         return np.array([len(ids) for ids in self._tokens(texts)], dtype=np.int64)
 
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of every text, cut to ``max_length``."""
+        return self._tokens(texts, truncation=True, max_length=self.max_length - len(self._end))
+
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Encode one batch of texts to (n, w), fp32 on the CPU."""
-        tokenizer, model = self._loaded
-        tokens = self._tokens(texts, truncation=True, max_length=self.max_length - len(self._end))
-        ids, mask = pad_right(tokens, tokenizer.pad_token_id)
-        mask = mask.to(self.device)
-        hidden = model(input_ids=ids.to(self.device), attention_mask=mask).last_hidden_state
-        return pool(hidden, mask, self.pooling).float().cpu()
+        return self.read(self._loaded[1], *self._padded(texts)).float().cpu()
+
+    @torch.inference_mode()
+    def states(self, texts: Sequence[str], every: int = 1) -> Tensor:
+        """Pooled states of the layers, by which a text's vector comes about.
+
+        Args:
+            texts: one batch.
+            every: the last layer and every so many-th before it; layer 0 is the embeddings.
+
+        Returns:
+            (n, m, w) of the m chosen layers, the last one last, fp32 on the CPU.
+        """
+        ids, mask = self._padded(texts)
+        hidden = self._loaded[1](input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        chosen = [pool(layer, mask, self.pooling) for layer in hidden[::-1][::every][::-1]]
+        return torch.stack(chosen, 1).float().cpu()
+
+    def read(self, model: nn.Module, ids: Tensor, mask: Tensor) -> Tensor:
+        """Vectors (n, w) of tokens ``ids`` with their ``mask``, both (n, t), by ``model``, with gradient if it has."""
+        return pool(model(input_ids=ids, attention_mask=mask).last_hidden_state, mask, self.pooling)
+
+    @property
+    def depth(self) -> int:
+        """Number of layers, not counting the embeddings."""
+        from transformers import AutoConfig
+
+        return int(AutoConfig.from_pretrained(**self.files.where).num_hidden_layers)
+
+    def release(self) -> nn.Module:
+        """Give the network away, to be changed: the next text that this object reads loads it anew."""
+        model = self._loaded[1]
+        del self._loaded
+        return model
+
+    def _padded(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids, mask = pad_right(self.tokens(texts), self._loaded[0].pad_token_id)
+        return ids.to(self.device), mask.to(self.device)
 
 
 def load_text_model(name: str) -> tuple[Any, nn.Module]:
@@ -153,7 +189,8 @@ def load_text_model(name: str) -> tuple[Any, nn.Module]:
     weights = {} if files.gguf else {"use_safetensors": True}
     try:
         tokenizer = AutoTokenizer.from_pretrained(**files.where)
-        model, found = AutoModel.from_pretrained(**files.where, **weights, output_loading_info=True)
+        with torch.random.fork_rng(devices=[]):  # a pooler that the files lack is drawn
+            model, found = AutoModel.from_pretrained(**files.where, **weights, output_loading_info=True)
     except (OSError, ValueError, ImportError) as error:
         raise CrossrecError(f"cannot load the text model {name!r} from {files.folder}: {error}") from error
     finally:

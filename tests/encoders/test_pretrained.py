@@ -106,3 +106,35 @@ def test_minilm_from_its_package_knows_what_is_alike():
     unit = torch.nn.functional.normalize(vectors, dim=1)
     cosine = unit @ unit.T
     assert vectors.shape == (3, 384) and cosine[0, 1] > 0.5 > 0.3 > cosine[0, 2]
+
+
+def test_states_of_layers_end_in_the_texts_vector(tiny_model):
+    encoder, texts = PretrainedText(str(tiny_model)), ["ab", "x y z"]
+    states = encoder.states(texts)
+    assert states.shape == (2, encoder.depth + 1, 8) and torch.equal(states[:, -1], encoder.encode(texts))
+    assert torch.equal(encoder.states(texts, every=2), states[:, ::2])  # of layers 0, 1, 2
+    embedded = encoder.release().embeddings(input_ids=torch.tensor([encoder.tokens(["ab"])[0]]))
+    assert torch.allclose(states[0, 0], embedded[0].mean(0), atol=1e-6)
+
+
+def test_a_network_that_was_given_away_is_another_one(tiny_model):
+    encoder = PretrainedText(str(tiny_model))
+    before, given = encoder.encode(["ab"]), encoder.release()
+    given.get_input_embeddings().weight.data.zero_()
+    assert torch.equal(encoder.encode(["ab"]), before) and encoder.release() is not given
+
+
+def test_loading_draws_no_random_number(tiny_model, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "without a pooler"
+    shutil.copytree(tiny_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if not name.startswith("pooler")}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    assert len(kept) < len(weights)
+    state = torch.random.get_rng_state()
+    PretrainedText(str(folder)).encode(["a"])
+    assert torch.equal(torch.random.get_rng_state(), state)
