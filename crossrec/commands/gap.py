@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +31,14 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="crossrec gap",
         description="Measure how far apart the training domains' users and items are, before training and at the "
-        "selected epoch. Writes gap.json and gap.png into each run's folder.",
-        epilog="example: crossrec gap runs/synthetic-merged-* runs/synthetic-mmd-* -o gaps.csv",
+        "selected epoch. Writes gap.json and gap.png into each run's folder. Of a study, every finished run not yet "
+        "measured; its table shows them where the study has `reports: [gap]`.",
+        epilog="examples: crossrec gap runs/synthetic-merged-* runs/synthetic-mmd-* -o gaps.csv; crossrec gap my.yaml",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or the id of a run below runs/")
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN | STUDY [KEY=VALUE]",
+        help="run folder, or the id of a run below runs/; or a study file and the overrides it was swept with",
+    )  # fmt: skip
     parser.add_argument(
         "--rows", type=int, default=1000, metavar="N", help="most users, and items, of each domain (default: 1000)"
     )
@@ -41,7 +46,10 @@ def main(arguments: list[str]) -> None:
         "--picture", choices=("pca", "umap"), default="pca", help="projection of gap.png (default: pca)"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE.csv", help="write the numbers of all runs there")
-    options = parser.parse_args(arguments)
+    parser.add_argument(
+        "--config-dir", type=Path, action="append", default=[], help="of a study: folder of configs of your own"
+    )
+    options = parser.parse_intermixed_args(arguments)
 
     from rich.console import Console
     from rich.progress import track
@@ -60,6 +68,11 @@ def main(arguments: list[str]) -> None:
         if options.picture == "umap":
             raise
         without = error
+    if Path(options.runs[0]).suffix in (".yaml", ".yml"):
+        _measure_study(options, picture=without is None)
+        return
+    if options.config_dir:
+        raise CrossrecError("--config-dir is for a study; a run knows its configs")
     folders = list(dict.fromkeys(found(word).resolve() for word in options.runs))
     console = Console(stderr=True)
     measured = [
@@ -78,6 +91,51 @@ def main(arguments: list[str]) -> None:
     if without is not None:
         print(f"no gap.png: {without}")
     print("written: " + ", ".join(str(file) for file in files))
+
+
+def _measure_study(options: argparse.Namespace, picture: bool) -> None:
+    """Measure the runs of a study that lack it, one after the other; each is written before the next one begins."""
+    from crossrec.errors import CrossrecError
+    from crossrec.runs.gap import measure, write
+    from crossrec.studies.gap_plot import draw
+    from crossrec.studies.selection import select
+    from crossrec.studies.unmeasured import standing
+
+    study, *words = options.runs
+    if options.output is not None:
+        raise CrossrecError(f"-o is for runs; `crossrec table {study} -o FOLDER` writes the gaps of a study")
+    for word in words:
+        if "=" not in word:
+            raise CrossrecError(f"{word!r} is not an override of {study}: write key=value, or give runs alone")
+    chosen = select(study, words, options.config_dir)
+    runs = standing(chosen.jobs)
+    failed = 0
+    for at, run in enumerate(runs.missing, 1):
+        try:
+            made = measure(run.path, options.rows)
+        except CrossrecError as error:
+            failed += 1
+            print(f"{at}/{len(runs.missing)} not measured: {error}")
+            continue
+        write(made)
+        if picture:
+            draw(made, options.picture)
+        pairs = ", ".join(f"{p.space} {' - '.join(p.pair)} {_change(p.before, p.after)}" for p in made.pairs)
+        print(f"{at}/{len(runs.missing)} {run.id}: MMD^2 of {pairs}", flush=True)
+    print(
+        f"{len(runs.measured) + len(runs.missing) - failed} runs measured, {len(runs.without)} without a gap (not "
+        f"trained, or on one domain), {len(runs.unfinished)} not finished"
+    )
+    if failed:
+        raise CrossrecError(f"{failed} runs were not measured; the same line tries them again")
+    if "gap" in chosen.study.reports:
+        print(f"the table: crossrec table {shlex.join([study, *words])}")
+    else:
+        print(f"the table shows them where {study} has `reports: [gap]`")
+
+
+def _change(before: Gap, after: Gap) -> str:
+    return f"{_number(before.mmd)} -> {_number(after.mmd)}"
 
 
 def frame(measured: Sequence[RunGap]) -> polars.DataFrame:

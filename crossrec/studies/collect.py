@@ -14,6 +14,7 @@ from crossrec.evaluation.significance import holm
 from crossrec.evaluation.summary import COUNT
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import domain_rows
+from crossrec.studies.gaps import gap_lines
 from crossrec.studies.jobs import Planned
 from crossrec.studies.monitors import selection_notes
 from crossrec.studies.pairing import MACRO, compare_cells, of_all_lists
@@ -54,6 +55,7 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
         _rank(cells, names, column)
     if study.baseline is not None:
         notes += _compare(study, results, cells, significance)
+    gaps, unmeasured = gap_lines(study, jobs) if "gap" in study.reports else ((), [])
     runs = {value.run for cell in cells.values() for value in cell.values}
     revisions = {RunFolder(Path(run)).versions.get("git") for run in runs}
     notes += [] if len(revisions) < 2 else [f"The runs are of {len(revisions)} revisions of the code."]
@@ -69,8 +71,9 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
         tolerance=str(study.tolerance) if study.published else "",
         source=study.source if study.published else "",
         protocol=study.protocol if study.published else "",
-        notes=tuple([*notes, *selection_notes(study, jobs), *_protocols(jobs)]),
+        notes=tuple([*notes, *unmeasured, *selection_notes(study, jobs), *_protocols(jobs)]),
         parameters={row.name: row.parameter for row in study.rows if row.parameter is not None},
+        gaps=gaps,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from crossrec.studies.gaps import HEADER, LEGEND, TITLE, gap_block
 from crossrec.studies.shown import DETAILS, Span, heading, headings, legend, lines, number, one_line, place, stars
 from crossrec.studies.table import Cell, Table
 
@@ -57,12 +58,35 @@ def html(table: Table) -> str:
             "</table>",
             "</div>",
             *(["<ul>", said, "</ul>"] if said else []),
+            *(_gaps(table) if table.gaps else []),
             "</main>",
             "</body>",
             "</html>",
             "",
         ]
     )
+
+
+def _gaps(table: Table) -> list[str]:
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in HEADER)
+    body = []
+    for line in gap_block(table):
+        label = f"{'&emsp;' * line.level}{escape(line.label)}"
+        cells = "".join(f"<td>{mean}{f' ± {std}' if std else ''}</td>" for mean, std in line.cells)
+        body.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
+    said = [f"<li>{escape(sentence)}</li>" for sentence in LEGEND]
+    return [
+        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(TITLE)}">',
+        "<table>",
+        f"<caption>{escape(TITLE)}</caption>",
+        f'<thead><tr><th scope="col">row</th>{heads}</tr></thead>',
+        "<tbody>",
+        *body,
+        "</tbody>",
+        "</table>",
+        "</div>",
+        *["<ul>", *said, "</ul>"],
+    ]
 
 
 def _head(levels: list[list[Span]]) -> list[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
+from crossrec.studies.gaps import HEADER, LEGEND, TITLE, gap_block
 from crossrec.studies.latex_text import escape, unknown
 from crossrec.studies.shown import (
     DETAILS,
@@ -59,12 +60,44 @@ def latex(table: Table) -> str:
         out += [r"\par\smallskip", r"\begin{minipage}{\linewidth}", r"\footnotesize"]
         out += [*(escape(sentence) for sentence in sentences), r"\end{minipage}"]
     out.append(rf"\end{{{environment}}}")
+    out += _gaps(table, label) if table.gaps else []
     return "\n".join([*_needs(table, sentences), *out]) + "\n"
+
+
+def _gaps(table: Table, label: str) -> list[str]:
+    """The domain gaps as a ``table`` of its own, labelled ``tab:<study>-gap``."""
+    body = []
+    for i, line in enumerate(gap_block(table)):
+        body += [r"\addlinespace"] if i and line.level == 0 else []
+        cells = [escape(mean) + _deviation(std) for mean, std in line.cells]
+        body.append(_row(r"\quad " * line.level + escape(line.label), cells))
+    return [
+        r"\begin{table}[tb]",
+        r"\centering",
+        rf"\caption{{{escape(f'{TITLE}: {heading(table)}')}}}",
+        rf"\label{{tab:{label}-gap}}",
+        r"\footnotesize",
+        r"\setlength{\tabcolsep}{3pt}",
+        rf"\begin{{tabular}}{{@{{}}l{'r' * len(HEADER)}@{{}}}}",
+        r"\toprule",
+        _row("", [escape(name) for name in HEADER]),
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\par\smallskip",
+        r"\begin{minipage}{\linewidth}",
+        r"\footnotesize",
+        *(escape(sentence) for sentence in LEGEND),
+        r"\end{minipage}",
+        r"\end{table}",
+    ]
 
 
 def _needs(table: Table, sentences: Sequence[str]) -> list[str]:
     """Comments on what the document must load."""
     names = [name for names in column_names(table) for name in names]
+    names += [line.label for line in gap_block(table)]
     missing = unknown(" ".join([heading(table), *names, *table.rows, *sentences]))
     said = [r"% needs \usepackage{booktabs}"]
     if missing:

@@ -15,10 +15,11 @@ from crossrec.suggestions import nearest
 
 KEYS = (
     "name", "title", "base", "data", "rows", "seeds", "metrics", "domains", "baseline", "published", "source",
-    "protocol", "tolerance", "config_dir", "test",
+    "protocol", "tolerance", "config_dir", "test", "reports",
 )  # fmt: skip
 ROW_KEYS = ("overrides", "runs", "over", "search")
 TESTS = ("permutation", "wilcoxon")
+REPORTS = ("gap",)
 
 
 def read_study(path: Path) -> Study:
@@ -67,6 +68,10 @@ class _Reader:
         test = node.get("test", TESTS[0])
         if test not in TESTS:
             raise self.error(f"test={test!r} must be one of {', '.join(TESTS)}")
+        reports = self.words(node.get("reports"), "reports")
+        for name in reports:
+            if name not in REPORTS:
+                raise self.error(f"reports: {name!r} is none of {', '.join(REPORTS)}{nearest(name, REPORTS)}")
         tolerance = node.get("tolerance") or {}
         if not isinstance(tolerance, dict) or not all(
             type(v) in (int, float) and math.isfinite(v) and v >= 0 for v in tolerance.values()
@@ -94,6 +99,7 @@ class _Reader:
             tolerance=Tolerance(**{k: float(v) for k, v in tolerance.items()}),
             config_dirs=tuple(self.folder(f) for f in self.words(node.get("config_dir"), "config_dir")),
             test=test,
+            reports=reports,
         )
 
     def known(self, node: Mapping[str, Any], keys: Sequence[str], prefix: str) -> None:

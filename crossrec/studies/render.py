@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from crossrec.studies.gaps import HEADER, LEGEND, TITLE, gap_block, mean_std
 from crossrec.studies.shown import (
     DETAILS,
     EMPTY,
@@ -46,9 +47,7 @@ def print_table(table: Table, console: Console | None = None) -> None:
         table: the table.
         console: where to print; standard output without one.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     console = console or Console()
@@ -65,11 +64,36 @@ def print_table(table: Table, console: Console | None = None) -> None:
     labels = [text(one_line(x.row)) if x.kind == "value" else text(f"  {x.kind}", "dim") for x in printed]
     names = [text("\n".join(levels)) for levels in column_names(table)]
     columns = [[_terminal(x.kind, x.cells[i], plain, text) for x in printed] for i in range(len(names))]
+    console.print(text(heading(table), "bold"), soft_wrap=pipe)
+    _print_columns(console, labels, names, columns)
+    for sentence in legend(table, *(("[1]", "[2]") if plain else ("bold", "underlined"))):
+        console.print(text(sentence), soft_wrap=pipe)
+    if table.gaps:
+        block = gap_block(table)
+        labels = [text("  " * line.level + line.label, "dim" if line.level else "") for line in block]
+        columns = [
+            [(text(line.cells[i][0]), text(_plus_minus(line.cells[i][1]))) for line in block]
+            for i in range(len(HEADER))
+        ]
+        console.print()
+        console.print(text(TITLE, "bold"), soft_wrap=pipe)
+        _print_columns(console, labels, [text(name) for name in HEADER], columns)
+        for sentence in LEGEND:
+            console.print(text(sentence), soft_wrap=pipe)
+
+
+def _print_columns(
+    console: Console, labels: Sequence[Text], names: Sequence[Text], columns: Sequence[Sequence[tuple[Text, Text]]]
+) -> None:
+    """Print columns beside the rows' labels, in so many tables as the terminal's width asks for."""
+    from rich import box
+    from rich.table import Table as RichTable
+
+    pipe = not console.is_terminal
     body = [_aligned(entries) for entries in columns]
     widths = [max(line.cell_len for line in (*name.split(), *entries)) for name, entries in zip(names, body)]
     first = max((label.cell_len for label in labels), default=1)
     first = first if pipe else min(first, max(16, console.width // 3))
-    console.print(text(heading(table), "bold"), soft_wrap=pipe)
     for chunk in _chunks(widths, None if pipe else console.width - first):
         shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         shown.add_column("", width=first, overflow="fold")
@@ -80,8 +104,10 @@ def print_table(table: Table, console: Console | None = None) -> None:
             shown.add_row(label, *(body[i][row] for i in chunk))
         console.print(shown, soft_wrap=True)
         console.print()
-    for sentence in legend(table, *(("[1]", "[2]") if plain else ("bold", "underlined"))):
-        console.print(text(sentence), soft_wrap=pipe)
+
+
+def _plus_minus(std: str) -> str:
+    return f" ± {std}" if std else ""
 
 
 def markdown(table: Table) -> str:
@@ -98,11 +124,20 @@ def markdown(table: Table) -> str:
         else:
             out.append(line([f"&emsp;{x.kind}", *(_escape(DETAILS[x.kind](cell)) for cell in x.cells)]))
     out += ["", *(f"- {_escape(sentence)}" for sentence in legend(table, "bold", "underlined"))]
+    if table.gaps:
+        out += ["", f"**{TITLE}**", "", line(["", *HEADER]), "|:---" + "|---:" * len(HEADER) + "|"]
+        for g in gap_block(table):
+            words = [mean + _plus_minus(std) for mean, std in g.cells]
+            out.append(line(["&emsp;" * g.level + _escape(g.label), *words]))
+        out += ["", *(f"- {_escape(sentence)}" for sentence in LEGEND)]
     return "\n".join(out) + "\n"
 
 
 def csv(table: Table) -> str:
-    """The table in long form, a line for each row and column, with full precision and the ids of the runs."""
+    """The table in long form, a line for each row and column, with full precision and the ids of the runs.
+
+    Domain gaps follow as metrics ``gap <space> <measure> <before or after>`` of the domain ``<one> - <other>``.
+    """
     file = io.StringIO()
     writer = csv_module.writer(file, lineterminator="\n")
     writer.writerow(FIELDS)
@@ -115,23 +150,21 @@ def csv(table: Table) -> str:
             compared = [getattr(against, k, None) for k in COMPARED]
             gain = [c.gain if c.values else None, *((against and against.relative) or (None, None))]
             runs = ";".join(value.id for value in c.values)
-            writer.writerow(
-                "" if v is None else repr(float(v)) if isinstance(v, float) else v
-                for v in (
-                    row,
-                    *column,
-                    *ours,
-                    len(c.values),
-                    c.expected,
-                    c.status,
-                    *theirs,
-                    *gain,
-                    place(c),
-                    *compared,
-                    runs,
-                )
-            )
+            counts = (len(c.values), c.expected, c.status)
+            writer.writerow(map(_entry, (row, *column, *ours, *counts, *theirs, *gain, place(c), *compared, runs)))
+    for g in table.gaps:
+        for (measure, stage), values in g.values.items():
+            n = len(values)
+            status = "run" if n == g.expected else "partial" if n else "not run"
+            named = (g.row, g.data, " - ".join(g.pair), f"gap {g.space} {measure} {stage}")
+            rest = [None] * (len(FIELDS) - len(named) - 6)
+            runs = ";".join(g.runs)
+            writer.writerow(map(_entry, (*named, *mean_std(values), n, g.expected, status, *rest, runs)))
     return file.getvalue()
+
+
+def _entry(value: object) -> object:
+    return "" if value is None else repr(float(value)) if isinstance(value, float) else value
 
 
 def _terminal(kind: str, cell: Cell, plain: bool, text: Callable[..., Text]) -> tuple[Text, Text]:

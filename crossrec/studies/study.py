@@ -92,6 +92,7 @@ class Study:
         tolerance: of ``reproduced``.
         config_dirs: folders of configs of the study's own.
         test: paired test over users, ``permutation`` or ``wilcoxon``.
+        reports: what the table shows besides: ``gap``, the domain gap.
     """
 
     path: Path
@@ -110,6 +111,7 @@ class Study:
     tolerance: Tolerance = Tolerance()
     config_dirs: tuple[Path, ...] = ()
     test: str = "permutation"
+    reports: tuple[str, ...] = ()
 
     def row(self, name: str) -> Row:
         """The row of that name.

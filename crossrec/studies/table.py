@@ -117,6 +117,30 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class GapLine:
+    """How far apart two domains are in one space, over the runs of a row.
+
+    Attributes:
+        row: name of the row; of one of its runs where it has several.
+        data: name of the data set in the study.
+        space: ``users`` or ``items``.
+        pair: names of the domains.
+        runs: ids of the measured runs, by seed.
+        values: (measure, ``before`` or ``after``) -> its value in each of ``runs``; a measure is ``mmd`` (MMD^2),
+            ``coral`` or ``pad``, see :class:`~crossrec.evaluation.gap.Gap`.
+        expected: number of seeds the study asks for.
+    """
+
+    row: str
+    data: str
+    space: str
+    pair: tuple[str, str]
+    runs: tuple[str, ...]
+    values: Mapping[tuple[str, str], tuple[float, ...]]
+    expected: int
+
+
+@dataclass(frozen=True)
 class Table:
     """A table of a study.
 
@@ -132,6 +156,7 @@ class Table:
         protocol: how they were measured; empty when nothing is published.
         notes: sentences to print below the table.
         parameters: row -> (ablation parameter, value), for rows that a study made from a list of values.
+        gaps: the domain gap of the rows, where the study reports it.
     """
 
     name: str
@@ -145,3 +170,4 @@ class Table:
     protocol: str = ""
     notes: tuple[str, ...] = ()
     parameters: Mapping[str, tuple[str, float | str]] = field(default_factory=dict)
+    gaps: tuple[GapLine, ...] = ()

@@ -15,6 +15,8 @@ from crossrec.runs.store import RunFolder
 if TYPE_CHECKING:
     import polars as pl
 
+    from crossrec.data.schema import Corpus
+
 PARTS = {"activity": 4, "overlap": 2}
 """Buckets of users, at most: by training rows in the domain; by those in other domains, where there are any."""
 
@@ -61,17 +63,40 @@ def training_rows(run: RunFolder) -> pl.DataFrame:
     Raises:
         CrossrecError: the run trained on one domain alone, or its corpus or its strategy's code is gone.
     """
-    from importlib import import_module
-
     import polars as pl
 
     from crossrec.config import build
     from crossrec.data.splits import TRAIN
-    from crossrec.runs.assemble import target_index
     from crossrec.runs.corpus import recorded_corpus
 
-    config: dict[str, Any] = run.config
     corpus = recorded_corpus(run)
+    trained = trained_domains(run, corpus)
+    if len(trained) < 2:
+        raise CrossrecError(
+            f"run {run.id} trains on {trained[0]!r} alone, so nothing is transferred: give a run of a strategy that "
+            "trains on several domains, such as merged or mmd"
+        )
+    names = pl.DataFrame({"domain": [d.name for d in corpus.domains], "index": range(len(corpus.domains))})
+    label = build(run.config["split"])(corpus).label
+    rows = corpus.interactions.select(
+        "user", pl.Series("index", corpus.item_domain[corpus.interactions["item"].to_numpy()])
+    ).filter(pl.Series(label == TRAIN))
+    counts = rows.group_by("user", "index").agg(pl.len().cast(pl.Int64).alias("rows"))
+    counts = counts.join(names, on="index").filter(pl.col("domain").is_in(trained))
+    return counts.join(corpus.users, on="user").select("name", "domain", "rows").sort("name", "domain")
+
+
+def trained_domains(run: RunFolder, corpus: Corpus) -> list[str]:
+    """Names of the domains that a run trained on.
+
+    Raises:
+        CrossrecError: its strategy's code is gone.
+    """
+    from importlib import import_module
+
+    from crossrec.runs.assemble import target_index
+
+    config: dict[str, Any] = run.config
     module, _, name = str(config["strategy"]["_target_"]).rpartition(".")
     try:
         strategy: Any = getattr(import_module(module), name)
@@ -79,20 +104,7 @@ def training_rows(run: RunFolder) -> pl.DataFrame:
         raise CrossrecError(
             f"the strategy of run {run.id} cannot be imported ({error}): put its folder on PYTHONPATH"
         ) from error
-    trained = strategy.train_domains(corpus.domains, target_index(config, corpus))
-    if len(trained) < 2:
-        raise CrossrecError(
-            f"run {run.id} trains on {trained[0]!r} alone, so nothing is transferred: give a run of a strategy that "
-            "trains on several domains, such as merged or mmd"
-        )
-    names = pl.DataFrame({"domain": [d.name for d in corpus.domains], "index": range(len(corpus.domains))})
-    label = build(config["split"])(corpus).label
-    rows = corpus.interactions.select(
-        "user", pl.Series("index", corpus.item_domain[corpus.interactions["item"].to_numpy()])
-    ).filter(pl.Series(label == TRAIN))
-    counts = rows.group_by("user", "index").agg(pl.len().cast(pl.Int64).alias("rows"))
-    counts = counts.join(names, on="index").filter(pl.col("domain").is_in(trained))
-    return counts.join(corpus.users, on="user").select("name", "domain", "rows").sort("name", "domain")
+    return list(strategy.train_domains(corpus.domains, target_index(config, corpus)))
 
 
 def here_and_elsewhere(users: pl.DataFrame, rows: pl.DataFrame, domain: str) -> pl.DataFrame:
