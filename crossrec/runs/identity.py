@@ -87,10 +87,10 @@ def _content(node: Any, outside: Outside) -> Any:
     return made
 
 
-def _model_key(model: str, pooling: Any, prefix: str, max_length: int) -> str:
-    from crossrec.encoders.pretrained import PretrainedText
+def _model_key(model: str, pooling: Any, prefix: str, max_length: int | None) -> str:
+    from crossrec.encoders.text_model import open_text_model
 
-    return PretrainedText(model, pooling, prefix, max_length).key
+    return open_text_model(model, pooling, prefix, max_length).key
 
 
 def _source_hash(path: str) -> str | None:

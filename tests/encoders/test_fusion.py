@@ -75,6 +75,12 @@ def test_configs_build_item_encoders(make_corpus, tiny_model, tmp_path, option):
     assert isinstance(encoder, ItemEncoder) and encoder(ITEMS).shape == (2, 2, 5)
 
 
+def test_the_multilingual_encoder_differs_from_text_by_its_model_alone():
+    text, use = config("item_encoder", "text"), config("item_encoder", "use")
+    assert {key for key in text if text[key] != use[key]} == {"model", "pooling", "max_length"}
+    assert (use["model"], use["pooling"], use["max_length"]) == ("use", None, None)
+
+
 @pytest.mark.parametrize(
     ("option", "uses_history"), [("id", False), ("mean", True), ("transformer", True), ("mixed_and_own", True)]
 )

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from crossrec.encoders.item_texts import item_texts
 from crossrec.encoders.text import TextEncoder
 from crossrec.errors import CrossrecError
 
@@ -17,15 +16,6 @@ def make(make_corpus, tiny_model, tmp_path):
         return TextEncoder(corpus, dim=4, cache_dir=tmp_path, **{"model": str(tiny_model), **options})
 
     return build
-
-
-def test_texts_fall_back_and_missing_stays_missing(make_corpus):
-    corpus = make_corpus(8, title=TITLES, text=BODIES)
-    titles = item_texts(corpus, ["title"]).to_list()
-    assert titles == ["alpha", "beta", "only text", "delta", None, "zeta eta", "theta", "iota"]
-    assert item_texts(corpus, ["text"])[:5].to_list() == ["long alpha", "beta", "only text", "delta", None]
-    assert item_texts(corpus, ["title", "text"])[0] == "alpha long alpha"
-    assert item_texts(make_corpus(8, title=TITLES), ["text"])[0] == "alpha"
 
 
 def test_item_without_text_has_the_missing_vector_and_only_it(make):
@@ -131,12 +121,27 @@ def test_training_moves_the_adapter_only(make):
     assert all(p.grad.abs().sum() > 0 for n, p in encoder.named_parameters() if n != "missing")
 
 
+@pytest.mark.filterwarnings("ignore:7 of 7 texts were cut")
+def test_template_pooling_and_prefix_reach_the_model(make, make_corpus):
+    corpus = make_corpus(8, title=TITLES, text=BODIES, brand=["b", "c"] * 4)
+
+    def features(**options):
+        return make(corpus=corpus, **options)._raw
+
+    plain = features()
+    assert torch.equal(features(template="{title}"), plain)
+    for options in ({"template": "{title}[ by {brand}]"}, {"pooling": "weighted"}, {"prefix": "q "}, {"max_length": 3}):
+        assert not torch.allclose(features(**options), plain, atol=1e-2)
+    titled = [0, 1, 3, 5, 6, 7]
+    assert torch.allclose(features(template="x {title}")[titled], features(prefix="x ")[titled], atol=1e-3)
+
+
 def test_mistakes_are_told(make_corpus, make):
     with pytest.raises(CrossrecError, match="item_encoder=id"):
         make(corpus=make_corpus(8))
     with pytest.raises(CrossrecError, match="item_encoder=id"):
         make(corpus=make_corpus(2, title=[None, " "]))
-    with pytest.raises(CrossrecError, match="title, text or both"):
+    with pytest.raises(CrossrecError, match="must name some of"):
         make(fields=["summary"])
     with pytest.raises(CrossrecError, match="linear, mlp or moe"):
         make(adapter="deep")

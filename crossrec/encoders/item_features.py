@@ -1,0 +1,63 @@
+"""Frozen vectors of a corpus' item texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from crossrec.data.schema import Corpus
+from crossrec.encoders.feature_cache import FeatureCache, Features
+from crossrec.encoders.item_texts import item_texts
+from crossrec.encoders.pooling import Pooling
+from crossrec.encoders.text_model import open_text_model
+
+
+@dataclass(frozen=True)
+class ItemFeatures(Features):
+    """Vectors of the n items that have a text.
+
+    Attributes:
+        known: (n_items,) bool, which items those are.
+        folder: of the cache that holds them.
+    """
+
+    known: npt.NDArray[np.bool_]
+    folder: Path
+
+
+def item_features(
+    corpus: Corpus,
+    *,
+    cache_dir: str | Path,
+    model: str,
+    fields: Sequence[str] = ("title",),
+    template: str | None = None,
+    pooling: Pooling | None = "mean",
+    prefix: str = "",
+    max_length: int | None = 64,
+    batch_size: int = 64,
+) -> ItemFeatures:
+    """Take the items' vectors from the cache, encoding the texts that are not there yet.
+
+    Args:
+        corpus: gives the texts.
+        cache_dir: folder of the :class:`~crossrec.encoders.feature_cache.FeatureCache`.
+        model: see :func:`~crossrec.encoders.text_model.open_text_model`, as ``pooling``, ``prefix``, ``max_length``.
+        fields: see :func:`~crossrec.encoders.item_texts.item_texts`, as ``template``.
+        template: what a text is made of.
+        pooling: of a text's tokens.
+        prefix: put before every text.
+        max_length: in tokens.
+        batch_size: texts of one batch of the model.
+
+    Raises:
+        CrossrecError: no item has text, an option has none of its values, or the model is not there.
+    """
+    texts = item_texts(corpus, fields, template)
+    cache, encoder = FeatureCache(cache_dir, batch_size), open_text_model(model, pooling, prefix, max_length)
+    found = cache.features(texts.drop_nulls().to_list(), encoder)
+    return ItemFeatures(**vars(found), known=texts.is_not_null().to_numpy(), folder=cache.folder(encoder))
