@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from crossrec.data.filtering import Duplicates, filter_interactions, k_core
-from crossrec.data.schema import Corpus, Domain, RawDomain
+from crossrec.data.schema import MODALITIES, Corpus, Domain, RawDomain
 from crossrec.data.sources.base import Source
 from crossrec.data.sources.hashing import file_hashes
 from crossrec.errors import CrossrecError
@@ -215,7 +215,7 @@ def _with_entities(items: pl.DataFrame) -> pl.DataFrame:
     key = pl.struct(named.alias("entity"), pl.when(named.is_null()).then(pl.col("item")).alias("own"))
     first = items.select(first=pl.col("item").min().over(key))["first"]
     items = items.with_columns(entity=first.rank("dense").cast(pl.Int64) - 1)
-    modalities = [m for m in ("title", "text", "image", "audio") if m in items.columns]
+    modalities = [m for m in MODALITIES if m in items.columns]
     return items.select("item", "domain", "name", "entity", *modalities)
 
 

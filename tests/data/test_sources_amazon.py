@@ -44,6 +44,9 @@ def test_2014_reviews_and_python_literal_metadata(root):
         {
             "item": "B1",
             "title": "Soap's",
+            "brand": "Acme",
+            "category": "Beauty, Bath, Beauty",
+            "description": ("very clean " * 6)[:60].strip(),
             "text": "Soap's. Acme. Beauty, Bath, Beauty. very clean very clean ve",
             "entity": "B1",
         }
@@ -63,6 +66,7 @@ def test_2018_names_and_lists(root):
     (root / "meta_All_Beauty.json.gz").write_bytes(gzip.compress(lines([meta]).encode()))
     domain = Amazon(2018, ["All_Beauty"], root, five_core=True).read().domains[0]
     assert domain.items["text"].to_list() == ["Comb. Hair. a, b"]
+    assert domain.items.select("brand", "category", "description").rows() == [(None, "Hair", "a, b")]
     assert domain.interactions.height == 2
 
 
@@ -80,6 +84,7 @@ def test_2023_milliseconds_store_and_parent(root):
     domain = Amazon("2023", ["All_Beauty"], root).read().domains[0]
     assert domain.interactions.rows() == [("A1", "B1", 4.0, 1588687728)]
     assert domain.items["text"].to_list() == ["Soap. Shop. x"]
+    assert domain.items.select("brand", "category", "description").rows() == [("Shop", "x", None)]
 
 
 def test_pieces_of_a_file_are_put_together(root, monkeypatch):

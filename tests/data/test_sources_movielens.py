@@ -105,10 +105,12 @@ def test_archives_and_package_give_the_same_content(tmp_path, monkeypatch):
         assert a.interactions.equals(b.interactions)
         assert a.items.equals(b.items)
     one, hundred = first
+    genres = dict(one.items.select("item", "category").iter_rows())
+    assert genres["Toy Story (1995)"] == "Animation, Children's"
     assert hundred.interactions["user"].to_list() == ["100k_1", "100k_1", "100k_2", "100k_2", "100k_2"]
     assert hundred.interactions["item"][1] == hundred.interactions["item"][2] == "Hamlet (1996)"
     title = "Misérables, Les (1995)"
-    assert hundred.items.row(0) == (title, title, f"{title}. Drama Musical", title)
+    assert hundred.items.row(0) == (title, title, "Drama, Musical", f"{title}. Drama Musical", title)
     assert hundred.items["item"].to_list() == ["Misérables, Les (1995)", "Hamlet (1996)", "unknown"]
     assert set(one.items["entity"]) & set(hundred.items["entity"]) == {"Misérables, Les (1995)", "Hamlet (1996)"}
 

@@ -28,8 +28,14 @@ def test_reads_typed_headers_titles_and_text(root):
     a, b = RecBole(root, ["a", "b"]).read().domains
     assert a.interactions.rows() == [("u1", "i1", 4.0, 10), ("u2", "i2", 3.0, 11)]
     assert a.items.to_dicts() == [
-        {"item": "i1", "title": '5" "Heat', "text": '5" "Heat. Action Crime', "entity": "i1"},
-        {"item": "i2", "title": "Mask", "text": "Mask", "entity": "i2"},
+        {
+            "item": "i1",
+            "title": '5" "Heat',
+            "category": "Action Crime",
+            "text": '5" "Heat. Action Crime',
+            "entity": "i1",
+        },
+        {"item": "i2", "title": "Mask", "category": None, "text": "Mask", "entity": "i2"},
     ]
     assert b.items.columns == ["item", "entity"]
 
@@ -37,6 +43,17 @@ def test_reads_typed_headers_titles_and_text(root):
 def test_chosen_text_fields(root):
     items = RecBole(root, ["a"], title="movie_title", text=["year"]).read().domains[0].items
     assert items["text"].to_list() == ['5" "Heat. 1995', "Mask"]
+
+
+def test_chosen_fields_of_an_item(root, tmp_path):
+    source = RecBole(root, ["a", "b"], brand="year", category="movie_title")
+    items = source.read().domains[0].items
+    assert items.select("brand", "category").rows() == [("1995", '5" "Heat'), (None, "Mask")]
+    found = prepare(RecBole(root, ["a", "b"]), cache_dir=tmp_path / "cache")
+    chosen = prepare(source, cache_dir=tmp_path / "cache")
+    assert found.fingerprint != chosen.fingerprint and found.modalities == ("title", "category", "text")
+    assert chosen.items["brand"].to_list() == ["1995", None, None, None]
+    fails(RecBole(root, ["a"], description="plot"), "plot")
 
 
 def test_equal_tokens_are_one_person_and_one_thing(root, tmp_path):

@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from crossrec.data.prepare import prepare
+from crossrec.data.sources import pgpr
 from crossrec.data.sources.abxi import ABXI
 from crossrec.data.sources.food_kitchen import FoodKitchen
 from crossrec.data.sources.p5 import P5
@@ -143,6 +145,52 @@ def test_p5_shares_users_and_counts_positions_per_domain(tmp_path):
         source.read()
 
 
+def graph(folder, **files):
+    folder.mkdir(parents=True)
+    content = {
+        "product": "Y\nX\nW\n",
+        "brand": "Acme\nBolt\n",
+        "brand_p_b": "1\n\n0 1\n",
+        "category": "Beauty\nHair\n",
+        "category_p_c": "0 1\n0\n\n",
+        **files,
+    }
+    for name, text in content.items():
+        (folder / f"{name}.txt").write_text(text)
+
+
+def test_p5_takes_brand_and_category_from_the_graph(tmp_path):
+    for domain in ("Beauty", "Toys"):
+        (tmp_path / domain).mkdir()
+        (tmp_path / domain / "user_sequence.txt").write_text("ann X Y\n")
+        (tmp_path / domain / "item_phrases.txt").write_text("X soap\nY comb\n")
+    source = P5(tmp_path, ["Beauty", "Toys"])
+    without = prepare(source, cache_dir=tmp_path / "cache")
+    graph(tmp_path / "Beauty" / "pgpr")
+    corpus = prepare(source, cache_dir=tmp_path / "cache")
+    assert without.fingerprint != corpus.fingerprint and without.modalities == ("title", "text")
+    assert corpus.items.select("title", "brand", "category").rows() == [
+        ("soap", None, "Beauty"),
+        ("comb", "Bolt", "Beauty, Hair"),
+        ("soap", None, None),
+        ("comb", None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"brand_p_b": "1\n\n"}, r"brand_p_b\.txt has 2 lines, but there are 3 products"),
+        ({"category_p_c": "0\n5\n\n"}, r"category_p_c\.txt, line 2: there is no entity 5"),
+        ({"category_p_c": "0\n0 x\n\n"}, r"category_p_c\.txt, line 2: there is no entity x"),
+    ],
+)
+def test_wrong_graphs_are_refused(tmp_path, files, message):
+    graph(tmp_path / "pgpr", **files)
+    with pytest.raises(CrossrecError, match=message):
+        pgpr.read(tmp_path / "pgpr")
+
+
 @shared
 def test_real_food_kitchen(tmp_path):
     corpus = prepare(FoodKitchen(SHARED / "food_kitchen"), cache_dir=tmp_path)
@@ -177,3 +225,6 @@ def test_real_p5(tmp_path):
         1734,
     ]
     assert int(corpus.membership.all(1).sum()) == 741
+    furterer = corpus.items.row(by_predicate=pl.col("name") == "B000P24EI2", named=True)
+    assert (furterer["brand"], furterer["category"]) == ("Rene Furterer", "Beauty, Hair Care, Hair & Scalp Treatments")
+    assert corpus.items["brand"].is_not_null().sum() == 12101 - 2098

