@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 GROUPS = (
-    "data", "split", "sampler", "item_encoder", "user_encoder", "strategy", "adaptation", "objective", "optimizer",
-    "scheduler", "trainer", "evaluation", "logger", "callbacks", "experiment",
+    "data", "split", "sampler", "item_encoder", "tuning", "user_encoder", "strategy", "adaptation", "objective",
+    "optimizer", "scheduler", "trainer", "evaluation", "logger", "callbacks", "experiment",
 )  # fmt: skip
 """The choices of a run: one folder of ``conf/`` each."""
 

@@ -13,7 +13,7 @@ from crossrec.data.schema import Corpus
 from crossrec.encoders.feature_cache import FeatureCache, Features
 from crossrec.encoders.item_texts import item_texts
 from crossrec.encoders.pooling import Pooling
-from crossrec.encoders.text_model import open_text_model
+from crossrec.encoders.text_model import TextModel, open_text_model
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,16 @@ class ItemFeatures(Features):
 
     Attributes:
         known: (n_items,) bool, which items those are.
-        folder: of the cache that holds them.
+        texts: of those items.
+        model: what encoded them.
+        cache: what holds them.
+        folder: of the cache, of this model's vectors.
     """
 
     known: npt.NDArray[np.bool_]
+    texts: Sequence[str]
+    model: TextModel
+    cache: FeatureCache
     folder: Path
 
 
@@ -59,5 +65,9 @@ def item_features(
     """
     texts = item_texts(corpus, fields, template)
     cache, encoder = FeatureCache(cache_dir, batch_size), open_text_model(model, pooling, prefix, max_length)
-    found = cache.features(texts.drop_nulls().to_list(), encoder)
-    return ItemFeatures(**vars(found), known=texts.is_not_null().to_numpy(), folder=cache.folder(encoder))
+    known = texts.drop_nulls().to_list()
+    found = cache.features(known, encoder)
+    return ItemFeatures(
+        **vars(found), known=texts.is_not_null().to_numpy(), texts=known, model=encoder, cache=cache,
+        folder=cache.folder(encoder),
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -17,18 +18,24 @@ from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.encoders.id import train_flags
 from crossrec.encoders.item_features import item_features
 from crossrec.encoders.pooling import Pooling
+from crossrec.encoders.tuning import FROZEN, Tuning
+from crossrec.encoders.vector_memo import VectorMemo
 from crossrec.encoders.whitening import Kind, Whitening
 from crossrec.errors import CrossrecError
 
 
 class TextEncoder(ItemEncoder):
-    """Frozen features of an item's text, whitened, through a trainable adapter.
+    """Features of an item's text, whitened, through a trainable adapter.
 
-    v_j = A(s W(x_j)): x_j the model's vector from the feature cache, W the whitening, s the number that gives the
-    whitened features a root mean square of 1, both fitted on the training items, and A the adapter, so initialised that
-    vectors have length about 1. An item without any text has the trainable vector ``missing``, zero at first.
+    v_j = A(s W(x_j)): x_j the model's vector, W the whitening, s the number that gives the whitened features a root
+    mean square of 1, and A the adapter, so initialised that vectors have length about 1. W and s are fitted on the
+    training items' vectors by the frozen model, and stay. An item without any text has the trainable vector
+    ``missing``, zero at first.
 
-    The features are no part of a checkpoint, they come back from the cache; W and s are, and what is loaded is applied.
+    Frozen features are read from a cache, and are no part of a checkpoint; W and s are, and what is loaded is applied.
+    With a ``tuning`` that trains, x_j is made anew from its weights: each item once between two backward passes, and
+    without gradient each item once until weights change, so an evaluation reads the catalogue once, whatever histories
+    and queries there are.
 
     Args:
         corpus: gives the texts.
@@ -51,6 +58,7 @@ class TextEncoder(ItemEncoder):
         experts: of ``moe``; None is 8.
         gate_noise: of ``moe``, in training.
         dropout: rate on the adapter's input.
+        tuning: what of the model trains, see :mod:`crossrec.encoders.tuning`.
 
     Raises:
         CrossrecError: no item has text, an option has none of its values, or the model is not there.
@@ -62,6 +70,7 @@ class TextEncoder(ItemEncoder):
     features: Tensor
     has_text: Tensor
     domains: Tensor
+    places: Tensor
     scale: Tensor
 
     def __init__(
@@ -85,8 +94,10 @@ class TextEncoder(ItemEncoder):
         experts: int | None = None,
         gate_noise: bool = False,
         dropout: float = 0.0,
+        tuning: Tuning = FROZEN,
     ) -> None:
         super().__init__()
+        self._memo: tuple[Any, VectorMemo] | None = None
         found = item_features(
             corpus, cache_dir=cache_dir, model=model, fields=fields, template=template, pooling=pooling, prefix=prefix,
             max_length=max_length, batch_size=batch_size,
@@ -96,18 +107,25 @@ class TextEncoder(ItemEncoder):
         # fp16 loses nothing, the cache holds that; kept so that a loaded whitening can be applied to them
         self._raw = torch.zeros(corpus.n_items, vectors.shape[1], dtype=torch.float16)
         self._raw[torch.from_numpy(np.flatnonzero(known))] = torch.from_numpy(vectors).half()
+        self.tower = tuning.tower(found.model, found.texts, found.cache)
         names = [d.name for d in corpus.domains] if per_domain else None
         self.whitening, learned = _whitening(whitening, vectors.shape[1], whitening_dim, names)
         width = self.whitening.out_width
         self.register_buffer("domains", torch.from_numpy(corpus.items["domain"].to_numpy().copy()), persistent=False)
         self.register_buffer("has_text", torch.from_numpy(known.copy()), persistent=False)
-        self.register_buffer("features", torch.zeros(corpus.n_items, width), persistent=False)
+        self.register_buffer("features", torch.zeros(0, width), persistent=False)
         self.register_buffer("scale", torch.ones(()))
         self._fit(torch.from_numpy(known & train_flags(corpus, train_items)))
         self.missing = nn.Parameter(torch.zeros(dim))
         layers = make_adapter(adapter, learned[0].out_width if learned else width, dim, dropout, experts, gate_noise)
         self.adapter = nn.Sequential(*learned, *layers)
-        self.register_load_state_dict_post_hook(_apply_loaded)  # type: ignore[no-untyped-call]
+        if self.tower is None:
+            self._refresh()
+            self.register_load_state_dict_post_hook(_apply_loaded)  # type: ignore[no-untyped-call]
+        else:
+            del self._raw
+            places = torch.from_numpy(known.cumsum() - 1).clamp_min(0)  # an item without text reads any, for nothing
+            self.register_buffer("places", places, persistent=False)
 
     def _fit(self, rows: Tensor) -> None:
         fitted = self._raw[rows].float()
@@ -119,7 +137,6 @@ class TextEncoder(ItemEncoder):
             self.whitening.fit(fitted)
         square = self._whitened(fitted, self.domains[rows]).double().square().mean()
         self.scale.fill_(float(square.clamp_min(1e-12).rsqrt()))
-        self._refresh()
 
     def _whitened(self, features: Tensor, domains: Tensor) -> Tensor:
         if isinstance(self.whitening, DomainWhitening):
@@ -130,13 +147,47 @@ class TextEncoder(ItemEncoder):
     def _refresh(self) -> None:
         device = self.features.device
         whitened = self._whitened(self._raw.to(device).float(), self.domains) * self.scale
-        self.features.copy_(whitened * self.has_text.unsqueeze(1))
+        self.features = whitened * self.has_text.unsqueeze(1)
 
     def forward(self, items: Tensor) -> Tensor:
         """Encode ``items`` (...) to (..., dim); more ids than the catalogue has are encoded as the catalogue, once."""
+        if self.tower is not None:
+            return self._tuned(items)
         if items.numel() > len(self.features):
             return self._adapt(self.features, self.has_text)[items]
         return self._adapt(self.features[items], self.has_text[items])
+
+    def _tuned(self, items: Tensor) -> Tensor:
+        if not items.numel():
+            return self.missing.expand(*items.shape, self.dim)
+        if torch.is_grad_enabled():
+            return self._known()(items, self._made)
+        with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use outside of inference mode
+            return self._known()(items, self._made)
+
+    def _known(self) -> VectorMemo:
+        """What is encoded already and still true."""
+        new = VectorMemo(len(self.has_text), self.has_text.device)
+        if self.training and not torch.is_grad_enabled():
+            return new
+        weights = sum(tensor._version for tensor in chain(self.parameters(), self.buffers()))
+        stamp = (weights, self.training, torch.is_grad_enabled(), self.has_text.device)
+        if self._memo is None or self._memo[0] != stamp:
+            self._memo = (stamp, new)
+        return self._memo[1]
+
+    def _made(self, items: Tensor) -> Tensor:
+        """Vectors (n, dim) of distinct ``items`` (n,)."""
+        assert self.tower is not None
+        features = self._whitened(self.tower(self.places[items]), self.domains[items]) * self.scale
+        vectors = self._adapt(features, self.has_text[items])
+        if vectors.requires_grad:
+            vectors.register_hook(self._forget)  # type: ignore[no-untyped-call]
+        return vectors
+
+    def _forget(self, _: Tensor) -> None:
+        """Drop what is known once its gradient has come back: its graph is spent."""
+        self._memo = None
 
     def _adapt(self, features: Tensor, known: Tensor) -> Tensor:
         adapted: Tensor = self.adapter(features)

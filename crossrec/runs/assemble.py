@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 import torch
 
 from crossrec.adaptation.base import Adaptation
-from crossrec.config import build
+from crossrec.config import build, target_name
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.schema import Corpus
 from crossrec.data.splits import train_membership
+from crossrec.encoders.tuning import Frozen, Tuning
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
@@ -75,6 +76,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         raise CrossrecError(f"adaptation=[{names}] compares domains, but only {trained[0]!r} trains: set adaptation=[]")
     if getattr(objective, "correct", False) and config["negatives"] != "uniform":
         raise CrossrecError("objective.correct=true is for uniform negatives: set it to false, or negatives=uniform")
+    _check_tuning(config, strategy_class.trains, objective.full)
     datamodule = _datamodule(config, corpus, objective, uses_history, user_encoder.uses_history, trained)
     datamodule.setup("fit")
     item_encoder = build(
@@ -105,6 +107,32 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     if not strategy_class.trains:
         model.prepare(datamodule.train_item_counts())
     return Assembly(corpus, datamodule, model)
+
+
+def _check_tuning(config: Mapping[str, Any], trains: bool, full: bool) -> None:
+    """Refuse to train a text model where there is none, where nothing trains, or on whole catalogues."""
+    tuning: Tuning = build(config.get("tuning", {"_target_": "crossrec.encoders.tuning.Frozen"}))
+    if isinstance(tuning, Frozen):
+        return
+    if not _has_key(config["item_encoder"], "tuning"):
+        raise CrossrecError(
+            f"tuning={tuning.name} is of a text model, and this item_encoder has none: choose item_encoder=text or "
+            "id_text, or tuning=frozen"
+        )
+    if not trains:
+        name = target_name(config["strategy"])
+        raise CrossrecError(
+            f"tuning={tuning.name} trains a text model, but strategy={name} trains nothing: set tuning=frozen"
+        )
+    if full and tuning.costly:
+        raise CrossrecError(
+            f"objective=softmax with tuning={tuning.name} would read the texts of whole catalogues, with gradient, in "
+            "every step: choose objective=sampled_softmax or bpr, or tuning=side_network or frozen"
+        )
+
+
+def _has_key(node: Any, key: str) -> bool:
+    return isinstance(node, Mapping) and (key in node or any(_has_key(value, key) for value in node.values()))
 
 
 def _terms(nodes: Mapping[str, Any]) -> dict[str, Adaptation]:

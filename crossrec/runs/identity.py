@@ -19,7 +19,7 @@ SCIENCE = (
 )  # fmt: skip
 """Config keys that change a run's numbers; paths, loggers and launchers do not."""
 
-WITHOUT = {"cache_dir", "query_batch_size"}
+WITHOUT = {"cache_dir", "query_batch_size", "gradient_checkpointing"}
 """Keys inside those that say where or in what portions a thing is computed, not what."""
 
 MACHINE = {

@@ -20,6 +20,7 @@ from crossrec.objectives.base import Objective
 from crossrec.strategies.domain_weights import DomainWeights
 from crossrec.strategies.epoch_means import EpochMeans
 from crossrec.strategies.evaluated import Evaluated
+from crossrec.strategies.parameter_groups import parameter_groups
 from crossrec.strategies.scoring import last_state, score_catalogue, score_pairs, score_shared
 from crossrec.strategies.terms import check_budget, check_terms, nothing_compared
 
@@ -293,7 +294,7 @@ class Strategy(Evaluated):
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the scheduler, stepped once an epoch."""
-        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        optimizer = self._optimizer(parameter_groups(self))
         if self._scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self._scheduler(optimizer), "interval": "epoch"}}
