@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from readme import own_loss
 from running import REPO
 
 
@@ -58,8 +60,25 @@ def test_the_wheel_trains_from_another_directory_with_its_own_conf(small: list[s
     (versions,) = (tmp_path / "runs").glob("*/versions.json")
     assert json.loads(versions.read_text())["git"] is None  # a wheel lies in no checkout
     assert list(elsewhere.iterdir()) == []
+    _the_loss_of_the_readme(tmp_path / "empty", site, small)
     _a_loss_of_ones_own(elsewhere, site, small)
     _a_package_of_losses(elsewhere, site, small)
+
+
+def _the_loss_of_the_readme(folder: Path, site: Path, small: list[str]) -> None:
+    """In an empty folder, the function and the class of README.md, with its lines: nothing of ours is edited."""
+    folder.mkdir()
+    loss = own_loss()
+    loss.write(folder)
+    ours = {path: path.stat().st_mtime_ns for path in site.rglob("*.py")}
+    for words, key in zip(loss.lines, ("mean_gap", "meangap")):
+        runs = f"paths.runs={folder / key}"
+        python("-m", "crossrec", *words, *small, runs, cwd=folder, PYTHONPATH=os.pathsep.join([".", str(site)]))
+        (log,) = (folder / key).glob("*/log/metrics.csv")
+        with open(log, newline="") as file:
+            values = [row[f"train/adaptation/{key}/0-1"] for row in csv.DictReader(file) if row["train/loss"]]
+        assert len(values) == 2 and all(float(v) > 0 for v in values)
+    assert {path: path.stat().st_mtime_ns for path in site.rglob("*.py")} == ours
 
 
 def _a_loss_of_ones_own(folder: Path, site: Path, small: list[str]) -> None:

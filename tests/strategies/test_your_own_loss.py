@@ -1,30 +1,18 @@
-"""What README.md says of a loss of one's own, word for word."""
+"""A loss of one's own, as README.md prints it; from the wheel it is trained in test_wheel.py."""
 
 import csv
-import re
 from pathlib import Path
 
-from running import REPO, crossrec
+from readme import own_loss
+from running import crossrec
 
 from crossrec.runs.summary import find_runs
 
 
-def blocks() -> tuple[str, str]:
-    """The loss and its yaml as README.md prints them."""
-    text = (REPO / "README.md").read_text()
-    python = re.search(r"```python\n(# my_losses\.py\n.*?)```", text, re.S)
-    config = re.search(r"```yaml\n(# @package adaptation\.mean_gap\n.*?)```", text, re.S)
-    assert python and config
-    return python[1], config[1]
-
-
-def test_four_lines_and_a_yaml_in_a_folder_of_ones_own_train(small: list[str], tmp_path: Path) -> None:
-    loss, config = blocks()
-    (tmp_path / "my_losses.py").write_text(loss)
-    (tmp_path / "my_conf" / "adaptation").mkdir(parents=True)
-    (tmp_path / "my_conf" / "adaptation" / "mean_gap.yaml").write_text(config)
-    line = ["--config-dir", "my_conf", "strategy=mmd", "adaptation=[mmd,mean_gap]", "adaptation.mean_gap.weight=0.1"]
-    done = crossrec("train", *line, *small, cwd=tmp_path, PYTHONPATH=".")
+def test_a_file_and_a_yaml_in_a_folder_of_ones_own_train(small: list[str], tmp_path: Path) -> None:
+    loss = own_loss()
+    loss.write(tmp_path)
+    done = crossrec(*loss.lines[1], *small, cwd=tmp_path, PYTHONPATH=".")
     assert done.returncode == 0, done.stderr
     (made,) = find_runs(tmp_path / "runs")
     assert made.finished
@@ -35,7 +23,7 @@ def test_four_lines_and_a_yaml_in_a_folder_of_ones_own_train(small: list[str], t
 
 
 def test_a_misspelt_loss_of_ones_own_is_told(small: list[str], tmp_path: Path) -> None:
-    _, config = blocks()
+    config = own_loss().config
     (tmp_path / "my_conf" / "adaptation").mkdir(parents=True)
     (tmp_path / "my_conf" / "adaptation" / "mean_gap.yaml").write_text(config)
     folder = ["--config-dir", "my_conf"]
