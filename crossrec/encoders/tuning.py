@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -208,7 +209,9 @@ class LoRA(Trained):
         modules = self.modules if self.modules is None or isinstance(self.modules, str) else list(self.modules)
         config = LoraConfig(r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=modules)
         try:
-            inject_adapter_in_model(config, model)
+            with warnings.catch_warnings():  # of GPT-2's matrices, which it turns by itself
+                warnings.filterwarnings("ignore", message="fan_in_fan_out")
+                inject_adapter_in_model(config, model)
         except ValueError as error:
             asked = "null" if modules is None else modules
             raise CrossrecError(
