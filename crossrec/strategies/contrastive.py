@@ -15,6 +15,7 @@ from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder
 from crossrec.errors import CrossrecError
 from crossrec.strategies.base import Space, Strategy
+from crossrec.strategies.terms import shaped_spaces, warn_of_unshaped
 
 BEFORE = 2**62
 """Subtracted from the places of added rows, so that those of every process come before all rows of the batch."""
@@ -35,8 +36,18 @@ class Contrastive(Strategy):
     Source: Xie et al., "Contrastive cross-domain recommendation in matching" (CCDR), KDD 2022, the user-based
     inter-domain contrastive learning: an aligned user's vectors of two domains against other users'. Deviations: the
     vectors are heads on one tower, not the outputs of two graph networks; only users are contrasted, not taxonomies
-    or neighbours, and there is no contrast within a domain; negatives are the batch's other users of both domains; all
-    domains are trained, at once.
+    or neighbours, and there is no contrast within a domain; a user's negatives are the vectors, in the other domain
+    of the pair, of the batch's other users who are members of both (see InfoNCE), not users drawn from the whole
+    domain; all domains are trained, at once.
+
+    As A_d is zero at first and a user's vectors agree, InfoNCE first pushes users apart, those of one taste too, and a
+    row's cosines get up to weight / temperature as gradient, where its scores get 1 at most. With weight 0.1 at
+    temperature 0.1 that was 5 times the gradient of L_rec in the towers at first (synthetic corpus, transformer, full
+    softmax), hence the default of 0.01.
+
+    A_d is trained if a term of weight above 0 reads the users, and stays zero otherwise: with all weights 0 the run is
+    that of strategy=merged, bit for bit. The heads alone, which no term shapes, are those of a weight too small to be
+    felt, such as 1e-12.
 
     Args:
         heads: false: no A_d; users are as in strategy=merged, and terms see the rows of the batch alone. A user whose
@@ -59,11 +70,17 @@ class Contrastive(Strategy):
             raise CrossrecError(f"strategy.heads={heads!r} must be true or false")
         super().__init__(item_encoder=item_encoder, domains=domains, **arguments)
         f = item_encoder.dim
-        self.heads = nn.Parameter(torch.zeros(len(domains), f, f)) if heads else None
+        self.heads = nn.Parameter(torch.zeros(len(domains), f, f), "users" in shaped_spaces(self)) if heads else None
 
     def told_apart(self, space: str) -> bool:
-        """Say that A_d tells the vectors of a user apart."""
+        """Say that A_d, which learns wherever a term has a weight to feel it, tells the vectors of a user apart."""
         return (space == "users" and self.heads is not None) or super().told_apart(space)
+
+    def setup(self, stage: str) -> None:
+        """Check the adaptation terms before training."""
+        super().setup(stage)
+        if stage == "fit" and self.heads is not None:
+            warn_of_unshaped(self, ["users"])
 
     def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return users as seen in their row's domain, and what the tower gave as the layer ``input``."""

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Fusion = Literal["gate", "sum", "concat-linear"]
-FUSIONS = ("gate", "sum", "concat-linear")
+Fusion = Literal["gate", "sum", "concat-linear", "shared"]
+FUSIONS = ("gate", "sum", "concat-linear", "shared")
 
 FIRST_LOG_VARIANCE = -10.0
 """Of the variational shared part: noise of deviation e^-5, a third of that of a new id vector's coordinates."""
@@ -28,31 +28,37 @@ class ZeroLinear(nn.Linear):
 class PrivateTowers(nn.Module):
     """Part h of domain d into a shared and a private vector, fuse them, and reconstruct h from them.
 
-    With m_j = 1 for j = 0, 2, 4... and 0 for j = 1, 3, 5..., and S, P_d, A, c, C, D, L at first zero,
+    With m_j = 1 for j = 0, 2, 4... and 0 for j = 1, 3, 5... (1 for every j with ``shared``), and S, P_d, A, c, C, D, L
+    at first zero,
 
     - shared: s = k m * h + S h / f, the same map for all domains;
     - private: p = k (1 - m) * h + P_d h / f, a map for each domain;
     - fused: g * s + (1 - g) * p with g = sigmoid(A [s; p] + c) (``gate``, k = 2); s + p (``sum``, k = 1); s + p +
-      C [s; p] / f (``concat-linear``, k = 1); A, c and C are the same for all domains;
+      C [s; p] / f (``concat-linear``, k = 1); s (``shared``, k = 1); A, c and C are the same for all domains;
     - reconstruction: (s + p) / k + D (s + p) / f, the same map for all domains.
 
     So at first the shared part is every other coordinate of h and the private part the others, and the fused vector and
     the reconstruction are h itself, bit for bit. Weight decay pulls back to there. With ``variational`` the s above is
     a mean, and s is drawn from N(mean, exp(l)), l = -10 + L h + c, in training; in evaluation it is the mean.
 
+    With ``shared`` the shared part is h at first, and the private part zero: every other linear part of h is correlated
+    with it. The private part grows by the reconstruction, which asks it for what the shared part no longer holds.
+
     The maps are divided by f because a step of Adam moves each of their f^2 entries by the learning rate, and h by up
-    to f times that: undivided, they ran ahead of the vectors and overfitted (as in Yang et al., "Tensor programs V",
-    NeurIPS 2021: a learning rate of 1/f for hidden weights). They have no constant: a zero vector, as of a user without
-    history, stays zero. (On the synthetic corpus a constant of each domain was soon longer than the vectors, and hurt.)
+    to f times that: undivided, they ran ahead of the vectors and overfitted (as in Yang et al., "Tuning large neural
+    networks via zero-shot hyperparameter transfer", NeurIPS 2021: a learning rate of 1/f for hidden weights). They have
+    no constant: a zero vector, as of a user without history, stays zero. (On the synthetic corpus a constant of each
+    domain was soon longer than the vectors, and hurt.)
 
     Args:
         dim: f, the width of the vectors.
         n_domains: number of domains.
-        fusion: ``gate``, ``sum`` or ``concat-linear``.
+        fusion: ``gate``, ``sum``, ``concat-linear`` or ``shared``.
         variational: draw the shared part.
+        learn: false: all maps stay at their first values, and nothing is drawn.
 
     Shape:
-        (n, f) and (n,) domain index -> (n, f), and layers (n, f) ``shared``, ``private``, ``input``,
+        (n, f) and (n,) domain index -> (n, f), of the same type, and layers (n, f) ``shared``, ``private``, ``input``,
         ``reconstruction`` (and ``mean``, ``log_variance``).
 
     Example:
@@ -64,16 +70,21 @@ class PrivateTowers(nn.Module):
 
     first: Tensor
 
-    def __init__(self, dim: int, n_domains: int, *, fusion: Fusion = "gate", variational: bool = False) -> None:
+    def __init__(
+        self, dim: int, n_domains: int, *, fusion: Fusion = "gate", variational: bool = False, learn: bool = True
+    ) -> None:
         super().__init__()
         self.fusion = fusion
+        self.learn = learn
         self.scale = 2.0 if fusion == "gate" else 1.0
-        self.register_buffer("first", (torch.arange(dim) % 2 == 0).float() * self.scale, persistent=False)
+        shared = torch.ones(dim) if fusion == "shared" else (torch.arange(dim) % 2 == 0).float()
+        self.register_buffer("first", shared * self.scale, persistent=False)
         self.shared = ZeroLinear(dim, dim, bias=False)
         self.private = nn.Parameter(torch.zeros(n_domains, dim, dim))
         self.decoder = ZeroLinear(dim, dim, bias=False)
-        self.fuse = None if fusion == "sum" else ZeroLinear(2 * dim, dim, bias=fusion == "gate")
+        self.fuse = ZeroLinear(2 * dim, dim, bias=fusion == "gate") if fusion in ("gate", "concat-linear") else None
         self.log_variance = ZeroLinear(dim, dim) if variational else None
+        self.requires_grad_(learn)
 
     def forward(self, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the fused vectors and the layers."""
@@ -83,16 +94,17 @@ class PrivateTowers(nn.Module):
         if self.log_variance is not None:
             log_variance = FIRST_LOG_VARIANCE + self.log_variance(vectors)
             layers |= {"mean": shared, "log_variance": log_variance}
-            if self.training:
+            if self.training and self.learn:
                 shared = shared + (0.5 * log_variance).exp() * torch.randn_like(shared)
         private = vectors * (self.scale - self.first) + self._own(vectors, domains) / f
         both = shared + private
         layers |= {"shared": shared, "private": private, "reconstruction": both / self.scale + self.decoder(both) / f}
-        return self._fused(shared, private), layers
+        # in half precision the parts are wider than h, and scores of wider vectors would be rounded otherwise
+        return self._fused(shared, private).to(vectors.dtype), layers
 
     def _fused(self, shared: Tensor, private: Tensor) -> Tensor:
         if self.fuse is None:
-            return shared + private
+            return shared if self.fusion == "shared" else shared + private
         change: Tensor = self.fuse(torch.cat([shared, private], 1))
         if self.fusion == "concat-linear":
             return shared + private + change / shared.shape[1]

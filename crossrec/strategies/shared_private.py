@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import SPACES, DomainViews
+from crossrec.adaptation.base import SPACES, Adaptation, DomainViews
 from crossrec.adaptation.base import Space as Spaces
 from crossrec.data.batches import TrainingBatch
 from crossrec.data.schema import Domain
@@ -16,6 +17,7 @@ from crossrec.encoders.base import ItemEncoder
 from crossrec.errors import CrossrecError
 from crossrec.strategies.base import Space, Strategy
 from crossrec.strategies.private_towers import FUSIONS, Fusion, PrivateTowers
+from crossrec.strategies.terms import shaped_spaces, warn_of_unshaped
 
 
 class SharedPrivate(Strategy):
@@ -26,15 +28,21 @@ class SharedPrivate(Strategy):
     vector, ``vib`` bounds what the shared part holds (of ``variational``). The parts: :class:`PrivateTowers`, which
     starts as the identity, so the first scores are those of strategy=merged.
 
+    The maps of the parts are trained in a space that a term of weight above 0 reads, and stay as they are otherwise:
+    with all weights 0 the run is that of strategy=merged, bit for bit. The parts alone, which no term shapes, are those
+    of a weight too small to be felt, such as 1e-12.
+
     Source: Bousmalis et al., "Domain separation networks", NIPS 2016, eq. (1). Deviations: what is parted and
     reconstructed is the vector of a tower that is trained with the rest, not a fixed image; the encoders and the
     decoder on top are linear and start as the identity; the task, recommendation, has labels in all domains, and reads
-    the fused vector, not the shared one alone; all terms run from the first step.
+    the shared vector alone, as in the paper, with ``fusion=shared`` only; all terms run from the first step.
 
     Args:
         space: whose vectors have parts: ``users``, ``items`` or ``both``. The other tower is as in strategy=merged.
         private: false: nothing is added, the shared vector is the tower's, and only it can be compared.
-        fusion: ``gate``, ``sum`` or ``concat-linear``; of ``private=true``.
+        fusion: what is scored, of ``private=true``: ``gate``, ``sum`` or ``concat-linear`` of both parts, so what only
+            one domain has is scored there too; ``shared``, the shared part alone, and the private one, zero at first,
+            serves the reconstruction (``simse``), by which it learns.
         variational: the shared part is drawn from a Gaussian, for ``vib``; needs ``private=true``.
         arguments: see :class:`Strategy`.
 
@@ -65,9 +73,19 @@ class SharedPrivate(Strategy):
         super().__init__(item_encoder=item_encoder, domains=domains, **arguments)
         self.spaces = SPACES[space]
         made = self.spaces if private else ()
-        towers = [PrivateTowers(item_encoder.dim, len(domains), fusion=fusion, variational=variational) for _ in made]
+        shaped = shaped_spaces(self)
+        towers = [
+            PrivateTowers(item_encoder.dim, len(domains), fusion=fusion, variational=variational, learn=s in shaped)
+            for s in made
+        ]
         # a ModuleDict takes no key "items"
         self.towers = nn.ModuleDict({f"of_{s}": tower for s, tower in zip(made, towers)})
+
+    def setup(self, stage: str) -> None:
+        """Check the adaptation terms before training."""
+        super().setup(stage)
+        if stage == "fit" and self.towers:
+            warn_of_unshaped(self, self.spaces)
 
     def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the fused vectors, and the parts as layers; see :class:`PrivateTowers`."""
@@ -88,9 +106,23 @@ class SharedPrivate(Strategy):
         }
 
     def recommendation_loss(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, DomainViews]]:
-        """Loss of the fused vectors; the decoder, which it does not read, is tied to it by 0, as DDP wants it."""
+        """Loss of the fused vectors; maps that it does not read, as the decoder, are tied to it by 0: DDP wants it."""
         loss, views = super().recommendation_loss(batch)
-        for towers in self.towers.values():
-            for parameter in cast(PrivateTowers, towers).decoder.parameters():
-                loss = loss + 0.0 * parameter.sum()
+        for parameter in self.towers.parameters():
+            loss = loss + 0.0 * parameter.sum()
         return loss, views
+
+    def on_train_epoch_end(self) -> None:
+        """Say where terms read private parts that nothing has brought away from zero."""
+        super().on_train_epoch_end()
+        for name, term in self.adaptation.items():
+            assert isinstance(term, Adaptation)
+            if self.current_epoch == 0 and term.weight > 0 and "private" in term.needs and self._all_zero(term.space):
+                rank_zero_warn(
+                    f"adaptation.{name} reads private parts, but all are zero: with strategy.fusion=shared they learn "
+                    "by the reconstruction alone, so give adaptation.simse a weight in the same space"
+                )
+
+    def _all_zero(self, space: str) -> bool:
+        towers = [cast(PrivateTowers, self.towers[f"of_{s}"]) for s in SPACES[space]]
+        return all(t.fusion == "shared" and not t.private.any() for t in towers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from crossrec.adaptation.base import SPACES, Adaptation, PairedAdaptation, PairwiseAdaptation
@@ -50,6 +51,18 @@ def shaped_spaces(model: Strategy) -> set[str]:
         if term.weight > 0:
             spaces.update(SPACES["both" if "partner" in term.needs else term.space])
     return spaces
+
+
+def warn_of_unshaped(model: Strategy, spaces: Iterable[str]) -> None:
+    """Warn of ``spaces`` whose added maps stay as they are, when all terms of weight above 0 read others."""
+    shaped = shaped_spaces(model)
+    for space in spaces:
+        if shaped and space not in shaped:
+            warnings.warn(
+                f"{space} are scored as in strategy=merged, because no adaptation term of weight above 0 reads them: "
+                f"give one space={space}",
+                stacklevel=2,
+            )
 
 
 def check_budget(model: Strategy, steps: float) -> None:

@@ -1,7 +1,7 @@
 """A corpus in which only one direction of the items differs between the domains, and it misleads in the target.
 
 An item is a vector [t, z] of four tastes and a nuisance. In the source ``a`` z is N(0, 1) and everybody likes it:
-choices follow <p, t> + 2 z. In the target ``b`` z is N(4, 3^2) and nobody looks at it: choices follow <p, t>. A model
+choices follow <p, t> + z. In the target ``b`` z is N(4, 3^2) and nobody looks at it: choices follow <p, t>. A model
 that takes what it learnt of z from the source to the target ranks by noise there.
 """
 
@@ -64,7 +64,7 @@ def write(folder: Path, *, n_users: int = 250, n_items: int = 120, rows: tuple[i
     """Write the files of both domains and an item encoder's config; the words that read them."""
     rng = np.random.default_rng(0)
     domains = []
-    for name, events, mean, deviation, liking in (("a", rows[0], 0, 1, 2.0), ("b", rows[1], 4, 3, 0.0)):
+    for name, events, mean, deviation, liking in (("a", rows[0], 0, 1, 1.0), ("b", rows[1], 4, 3, 0.0)):
         tastes, z = rng.standard_normal((n_items, TASTES)), mean + deviation * rng.standard_normal(n_items)
         scores = 1.5 * rng.standard_normal((n_users, TASTES)) @ tastes.T + liking * z
         chosen = np.argsort(-(scores + rng.gumbel(size=scores.shape)), axis=1)[:, :events]

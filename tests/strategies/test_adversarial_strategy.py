@@ -116,20 +116,19 @@ def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path) -
 @pytest.mark.parametrize(
     "words",
     [
-        ["adaptation.dann.reversal=10"],
         ["adaptation.dann.mode=alternating", "adaptation.dann.critic_steps=3"],
         ["adaptation=[wasserstein_critic]"],
     ],
-    ids=["dann", "dann alternating", "wasserstein"],
-)
+    ids=["dann alternating", "wasserstein"],
+)  # dann by reversal: test_adaptation_behaviour.py
 def test_the_nuisance_that_tells_the_domains_apart_is_dropped(base: list[str], words: list[str]) -> None:
     name = "wasserstein_critic" if "adaptation=[wasserstein_critic]" in words else "dann"
     merged, uses, _ = trained(base, ["strategy=merged"])
     term = [f"adaptation.{name}.space=items", f"adaptation.{name}.weight=1"]
     fooled, uses_less, _ = trained(base, ["strategy=adversarial", *words, *term])
-    assert uses_less < 0.7 * uses
+    assert uses_less < 0.4 * uses
     ndcg = [made.metrics["test"]["test/b/ndcg@10"] for made in (merged, fooled)]
-    assert ndcg[1] > 1.4 * ndcg[0]
+    assert ndcg[1] > 1.8 * ndcg[0]
 
 
 @pytest.mark.parametrize("terms", ["[]", "[coral]"])

@@ -1,3 +1,4 @@
+import csv
 import math
 import warnings
 
@@ -18,7 +19,7 @@ ENCODERS = {
     "id": [],
     "transformer": ["user_encoder=transformer", "objective=sampled_softmax", "history_length=8"],
 }
-every_encoder = pytest.mark.parametrize("more", ENCODERS.values(), ids=ENCODERS.keys())
+every_encoder = pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS.keys())
 
 
 def weights(made: RunFolder, path: str = "best") -> dict[str, torch.Tensor]:
@@ -37,23 +38,44 @@ def model(small: list[str]) -> Contrastive:
 
 
 @every_encoder
-def test_without_heads_weight_zero_is_merged_training_bit_for_bit(small: list[str], more: list[str]) -> None:
-    merged = run([*small, *more])
-    term = "mmd" if more == [] else "contrastive"
+def test_without_heads_weight_zero_is_merged_training_bit_for_bit(small: list[str], encoder: list[str]) -> None:
+    merged = run([*small, *encoder])
+    term = "mmd" if encoder == [] else "contrastive"
     words = [OWN, "strategy.heads=false", f"adaptation=[{term}]", f"adaptation.{term}.weight=0"]
-    made = run([*small, *more, *words])
+    made = run([*small, *encoder, *words])
     assert merged.id != made.id and merged.metrics == made.metrics and "heads" not in weights(made)
     assert all(torch.equal(value, weights(made)[key]) for key, value in weights(merged).items())
 
 
+@pytest.mark.parametrize("more", [[], ["optimizer.weight_decay=0.1"], ["trainer.precision=bf16-mixed"]])
 @every_encoder
-def test_a_term_of_weight_zero_changes_nothing_and_the_heads_learn(small: list[str], more: list[str]) -> None:
-    plain = run([*small, *more, OWN, "adaptation=[]"])
-    made = run([*small, *more, OWN, "adaptation.contrastive.weight=0"])
-    assert plain.id != made.id and plain.metrics == made.metrics
-    assert all(torch.equal(value, weights(made)[key]) for key, value in weights(plain).items())
-    heads = weights(plain, "last")["heads"]
-    assert heads.shape == (2, 8, 8) and (heads != 0).flatten(1).any(1).all()
+def test_weight_zero_is_merged_training_bit_for_bit(small: list[str], encoder: list[str], more: list[str]) -> None:
+    merged = run([*small, *encoder, *more])
+    terms = ["adaptation=[contrastive,mmd]", "adaptation.contrastive.weight=0", "adaptation.mmd.weight=0"]
+    made = run([*small, *encoder, *more, OWN, *terms])
+    assert merged.id != made.id and merged.metrics == made.metrics
+    for path in ("best", "last"):
+        assert all(torch.equal(value, weights(made, path)[key]) for key, value in weights(merged, path).items())
+        assert weights(made, path)["heads"].shape == (2, 8, 8) and not weights(made, path)["heads"].any()
+    with open(made.path / "log" / "metrics.csv", newline="") as file:
+        logged = next(row for row in csv.DictReader(file) if row["train/loss"])
+    assert all(float(logged[f"train/adaptation/{name}/0-1"]) > 0 for name in ("contrastive", "mmd"))
+
+
+def test_no_term_is_merged_training_and_a_weight_too_small_to_feel_is_the_heads_alone(small: list[str]) -> None:
+    merged, none = run(small), run([*small, OWN, "adaptation=[]"])
+    assert merged.metrics == none.metrics
+    alone = run([*small, OWN, "adaptation.contrastive.weight=1e-12"])
+    heads = weights(alone, "last")["heads"]
+    assert heads.flatten(1).any(1).all() and alone.metrics["test"] != merged.metrics["test"]
+
+
+def test_heads_that_no_term_reads_are_told_and_left_as_they_are(small: list[str]) -> None:
+    words = [*small, OWN, "adaptation=[mmd]", "adaptation.mmd.space=items"]
+    with pytest.warns(UserWarning, match=r"users are scored as in strategy=merged, because no adaptation term of"):
+        made = run(words)
+    assert not weights(made, "last")["heads"].any()
+    assert made.metrics == run([w for w in words if w != OWN] + ["strategy=mmd"]).metrics
 
 
 def test_a_user_in_a_domain_is_its_head(model: Contrastive) -> None:
@@ -116,7 +138,7 @@ def agreement(made: RunFolder) -> tuple[float, float]:
 
 def test_a_weight_has_a_users_vectors_find_each_other(small: list[str]) -> None:
     words = [*small, OWN, "trainer.max_epochs=12", "callbacks=none", "optimizer.lr=0.05", "data.source.overlap=0.5"]
-    off, on = (agreement(run([*words, f"adaptation.contrastive.weight={w}"])) for w in (0, 1))
+    off, on = (agreement(run([*words, f"adaptation.contrastive.weight={w}"])) for w in (1e-12, 1))
     assert on[0] < 0.5 * off[0] and on[1] > off[1] + 0.1
 
 
