@@ -23,7 +23,7 @@ KEY_VERSION = 1
 
 
 class UniversalSentences:
-    """Texts in 16 languages, Chinese among them, to unit vectors of width 512; on the CPU, a thousand a second.
+    """Texts in 16 languages, Chinese among them, to unit vectors of width 512, on the CPU alone.
 
     The model pools by itself and reads texts whole, so it knows neither ``pooling`` nor ``max_length``.
 

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_code_of_ones_own_counts_by_its_source(tmp_path: Path, monkeypatch: pyte
     assert name(*words) == first
     source.write_text("def gap(a, b):\n    return (a.mean(0) - b.mean(0)).abs().sum()\n")
     assert name(*words) != first
+
+
+def test_a_text_model_counts_by_its_weights_and_what_it_reads(tiny_model: Path, tmp_path: Path) -> None:
+    def text(*words: str, model: Path = tiny_model) -> str:
+        return name("item_encoder=text", f"item_encoder.model={model}", *words)
+
+    changes = ("pooling=last", "prefix=q", "max_length=32", "fields=[text]", 'template="{title}[ by {brand}]"')
+    ids = [text(f"item_encoder.{change}") for change in changes]
+    assert len({text(), *ids}) == len(changes) + 1
+    assert text("item_encoder.batch_size=7", "item_encoder.cache_dir=elsewhere") == text()
+    shutil.copytree(tiny_model, tmp_path / "copy")
+    assert text(model=tmp_path / "copy") == text()
+    (tmp_path / "copy" / "vocab.txt").write_text("[PAD]")
+    assert text(model=tmp_path / "copy") != text()
 
 
 def test_code_and_weights_that_are_not_here_count_by_a_known_hash(tmp_path: Path) -> None:
