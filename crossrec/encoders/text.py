@@ -33,9 +33,10 @@ class TextEncoder(ItemEncoder):
     ``missing``, zero at first.
 
     Frozen features are read from a cache, and are no part of a checkpoint; W and s are, and what is loaded is applied.
-    With a ``tuning`` that trains, x_j is made anew from its weights: each item once between two backward passes, and
-    without gradient each item once until weights change, so an evaluation reads the catalogue once, whatever histories
-    and queries there are.
+    With a ``tuning`` that trains, x_j is made anew from its weights: each item once between two backward passes. In
+    evaluation the whole catalogue of a domain is read when one of its items is asked for, and kept until weights
+    change: so it is read once, whatever histories and queries there are, and always in the same batches, which makes
+    every vector the same to the last bit.
 
     Args:
         corpus: gives the texts.
@@ -163,7 +164,12 @@ class TextEncoder(ItemEncoder):
         if torch.is_grad_enabled():
             return self._known()(items, self._made)
         with torch.inference_mode(False), torch.no_grad():  # what is kept must be of use outside of inference mode
-            return self._known()(items, self._made)
+            known = self._known()
+            for domain in [] if self.training else torch.unique(self.domains[items]).tolist():
+                whole = torch.nonzero(self.domains == domain).squeeze(1)
+                if not known.knows(int(whole[0])):
+                    known(whole, self._made)
+            return known(items, self._made)
 
     def _known(self) -> VectorMemo:
         """What is encoded already and still true."""

@@ -20,6 +20,10 @@ class VectorMemo:
         self._places = torch.full((n_items,), -1, device=device)
         self._vectors: Tensor | None = None
 
+    def knows(self, item: int) -> bool:
+        """Whether ``item`` is encoded already."""
+        return bool(self._places[item] >= 0)
+
     def __call__(self, items: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """Vectors (..., f) of ``items`` (...), at least one; ``encode`` takes new distinct ids (n,) to (n, f)."""
         asked = torch.unique(items)

@@ -83,26 +83,35 @@ def test_items_are_read_once_between_two_backward_passes(make):
         )
 
 
-def test_an_evaluation_reads_every_item_once_and_training_makes_it_anew(make):
+def test_an_evaluation_reads_a_catalogue_once_and_training_makes_it_anew(make):
     encoder = make(LoRA())
     optimizer = torch.optim.AdamW([p for p in encoder.parameters() if p.requires_grad], lr=0.1, fused=True)
     seen = read(encoder)
     encoder.eval()
     with torch.inference_mode():
-        first = encoder(torch.arange(4))
+        first = encoder(torch.tensor([0, 1, 3]))
+        encoder(torch.tensor([[0, 2], [3, 0]]))
+        assert seen == [4]  # the domain of these items
         encoder(torch.tensor([[0, 5], [3, 5]]))
     with torch.no_grad():  # what was kept in inference mode is of use outside of it
-        assert torch.equal(encoder(torch.arange(4)), first)
+        assert torch.equal(encoder(torch.tensor([0, 1, 3])), first)
         encoder(torch.arange(8))
-    assert seen == [4, 1, 3]
+    assert seen == [4, 4]
     encoder.train()
     for _ in range(2):
         encoder(torch.arange(8)).square().sum().backward()
         optimizer.step()
     encoder.eval()
     with torch.no_grad():
-        assert not torch.allclose(encoder(torch.arange(4)), first)
-    assert seen[3:] == [8, 8, 4]
+        assert not torch.allclose(encoder(torch.tensor([0, 1, 3])), first)
+    assert seen[2:] == [8, 8, 4]
+
+
+def test_an_evaluations_vectors_are_the_same_to_the_last_bit_whatever_is_asked_first(make):
+    one, two = make(LastK(1), batch_size=3).eval(), make(LastK(1), batch_size=3).eval()
+    with torch.no_grad():
+        pairs = torch.stack([one(torch.tensor([i])) for i in (5, 0, 7, 1, 4, 6, 3)])
+        assert torch.equal(two(torch.tensor([5, 0, 7, 1, 4, 6, 3])), pairs.squeeze(1))
 
 
 def test_weights_that_are_loaded_make_vectors_anew(make):
