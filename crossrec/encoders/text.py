@@ -108,7 +108,6 @@ class TextEncoder(ItemEncoder):
         # fp16 loses nothing, the cache holds that; kept so that a loaded whitening can be applied to them
         self._raw = torch.zeros(corpus.n_items, vectors.shape[1], dtype=torch.float16)
         self._raw[torch.from_numpy(np.flatnonzero(known))] = torch.from_numpy(vectors).half()
-        self.tower = tuning.tower(found.model, found.texts, found.cache)
         names = [d.name for d in corpus.domains] if per_domain else None
         self.whitening, learned = _whitening(whitening, vectors.shape[1], whitening_dim, names)
         width = self.whitening.out_width
@@ -120,6 +119,9 @@ class TextEncoder(ItemEncoder):
         self.missing = nn.Parameter(torch.zeros(dim))
         layers = make_adapter(adapter, learned[0].out_width if learned else width, dim, dropout, experts, gate_noise)
         self.adapter = nn.Sequential(*learned, *layers)
+        with torch.random.fork_rng(devices=[]):  # what a tower draws is drawn aside: all else is as in a frozen run
+            torch.default_generator.manual_seed(torch.initial_seed() + 1)
+            self.tower = tuning.tower(found.model, found.texts, found.cache)
         if self.tower is None:
             self._refresh()
             self.register_load_state_dict_post_hook(_apply_loaded)  # type: ignore[no-untyped-call]
