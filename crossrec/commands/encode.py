@@ -77,7 +77,7 @@ def _print(model: str, items: int, limit: int | None, found: ItemFeatures, secon
     table.add_row("items with text", f"{n:,} of {items:,}")
     table.add_row("cut", f"{found.cut:,} of {n:,} at {limit} tokens" if limit else "none, texts are read whole")
     table.add_row("encoded now", f"{found.encoded:,} distinct texts ({speed})")
-    table.add_row("cache", str(found.folder))
     console = Console()
     console.print(table)
+    console.print(f"cache: {found.folder}", soft_wrap=True)
     console.print(f"ready in {seconds:.1f} s")
