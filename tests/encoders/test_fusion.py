@@ -56,8 +56,9 @@ def config(group, option):
 
     from crossrec.config import conf_dir
 
+    others = ["+paths.features=features", "+history_length=7", "+tuning._target_=crossrec.encoders.tuning.Frozen"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        node = compose(f"{group}/{option}", overrides=["+paths.features=features", "+history_length=7"])
+        node = compose(f"{group}/{option}", overrides=others)
     return OmegaConf.to_container(node, resolve=True)[group]
 
 
