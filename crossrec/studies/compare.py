@@ -109,10 +109,11 @@ def compare_runs(folders: Sequence[Path], metric: str | None = None) -> RunCompa
 def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
     """Dotted keys whose values differ -> the value in each config, ``-`` where there is none.
 
-    Where things lie and in what portions they are computed is left out: paths and caches change no number.
+    Where things lie and in what portions they are computed is left out: paths and caches change no number. So is an
+    item encoder's copy of the group ``tuning``.
     """
     flat = [dict(_leaves({k: v for k, v in config.items() if k != "paths"})) for config in configs]
-    keys = dict.fromkeys(key for config in flat for key in config)
+    keys = dict.fromkeys(key for config in flat for key in config if ".tuning." not in key)
     rows = {key: tuple(config.get(key, "-") for config in flat) for key in keys}
     return {key: row for key, row in sorted(rows.items()) if len(set(row)) > 1}
 
