@@ -30,6 +30,20 @@ MACHINE = {
 TEXT_ENCODER = "crossrec.encoders.text.TextEncoder"
 """``_target_`` of the configs that name a pretrained text model."""
 
+NEUTRAL: Mapping[str, Mapping[str, Any]] = {
+    TEXT_ENCODER: {
+        "template": None,
+        "per_domain": False,
+        "experts": None,
+        "gate_noise": False,
+        "tuning": {"_target_": "crossrec.encoders.tuning.Frozen"},
+    }
+}
+"""``_target_`` -> options that came when there were recorded runs, with the value that changes nothing.
+
+With that value they do not count, so that a new option makes no other runs of those.
+"""
+
 OURS = ("crossrec", "torch", "pytorch_lightning")
 
 
@@ -79,7 +93,9 @@ def _content(node: Any, outside: Outside) -> Any:
         return [_content(v, outside) for v in node]
     if not isinstance(node, Mapping):
         return node
-    made = {k: _content(v, outside) for k, v in node.items() if k not in WITHOUT}
+    neutral = NEUTRAL.get(str(node.get("_target_")), {})
+    told = {k: v for k, v in node.items() if k not in WITHOUT and not (k in neutral and v == neutral[k])}
+    made = {k: _content(v, outside) for k, v in told.items()}
     for key in ("_target_", "function"):
         if isinstance(path := node.get(key), str) and path.split(".")[0] not in OURS:
             made[f"{key} source"] = outside(f"source {path}", partial(_source_hash, path))

@@ -5,7 +5,7 @@ import pytest
 
 from crossrec.config import compose, plain
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import here_or, run_id
+from crossrec.runs.identity import NEUTRAL, TEXT_ENCODER, here_or, run_id
 
 
 def name(*overrides: str, fingerprint: str = "abc") -> str:
@@ -62,6 +62,18 @@ def test_a_text_model_counts_by_its_weights_and_what_it_reads(tiny_model: Path, 
     assert text(model=tmp_path / "copy") == text()
     (tmp_path / "copy" / "vocab.txt").write_text("[PAD]")
     assert text(model=tmp_path / "copy") != text()
+
+
+def test_options_that_came_later_count_where_they_change_something(tiny_model: Path) -> None:
+    words = ["item_encoder=id_text", f"item_encoder.encoders.text.model={tiny_model}"]
+    config = plain(compose(words))
+    for option, value in NEUTRAL[TEXT_ENCODER].items():
+        assert config["item_encoder"]["encoders"]["text"].pop(option) == value  # as the configs of old records
+    assert run_id(config, "abc") == name(*words)
+    text = "item_encoder.encoders.text"
+    changes = ('template="x {title}"', "per_domain=true", "experts=2", "gate_noise=true")
+    ids = [name(*words, f"{text}.{change}") for change in changes] + [name(*words, "tuning=full")]
+    assert len({name(*words), *ids}) == 6
 
 
 def test_code_and_weights_that_are_not_here_count_by_a_known_hash(tmp_path: Path) -> None:
