@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 USAGE = """usage: crossrec encode [--config-dir DIR ...] [KEY=VALUE ...]
 
 Encodes the texts of a data set's items with a frozen model, into the cache that runs read. The words are those of
-`crossrec train`; only data, item_encoder and paths count. A run does the same when it must. What was stopped goes on
-with the same line.
+`crossrec train`; only data, item_encoder and paths count, and tuning=side_network, which reads the states of the
+model's layers as well. A run does the same when it must. What was stopped goes on with the same line.
 
   crossrec encode data=food_kitchen item_encoder=text
   crossrec encode data=movielens item_encoder=text item_encoder.model=intfloat/e5-small 'item_encoder.prefix="query: "'
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
         raise CrossrecError(
             "this item encoder reads no text with a frozen model: choose item_encoder=text, use or id_text"
         )
+    from crossrec.config import build
     from crossrec.encoders.item_features import item_features
     from crossrec.runs.corpus import prepare_corpus
 
@@ -48,6 +49,9 @@ def main(arguments: list[str]) -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".* texts were cut")  # the table says it
             found = item_features(corpus, **{key: node[key] for key in OPTIONS})
+            tuning = build(node["tuning"])
+            if not tuning.costly:
+                tuning.tower(found.model, found.texts, found.cache)
         _print(node["model"], corpus.n_items, node["max_length"], found, time.perf_counter() - started)
 
 

@@ -43,6 +43,16 @@ def test_the_cache_is_filled_once_and_runs_read_it(
     assert sorted(folder.iterdir()) == files
 
 
+def test_states_of_layers_are_encoded_for_a_side_network(words: list[str], tmp_path: Path) -> None:
+    main(["encode", *words, "tuning=lora"])
+    assert len(list((tmp_path / "features").iterdir())) == 1
+    main(["encode", *words, "tuning=side_network"])
+    files = sorted((tmp_path / "features").rglob("*"))
+    assert len(list((tmp_path / "features").iterdir())) == 2
+    main(["train", *words, "tuning=side_network", "trainer.max_epochs=1"])
+    assert sorted((tmp_path / "features").rglob("*")) == files
+
+
 def test_a_template_is_other_texts(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     main(["encode", *words])
     capsys.readouterr()
