@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -175,13 +176,13 @@ class TextEncoder(ItemEncoder):
 
     def _known(self) -> VectorMemo:
         """What is encoded already and still true."""
-        new = VectorMemo(len(self.has_text), self.has_text.device)
+        new = partial(VectorMemo, len(self.has_text), self.has_text.device)
         if self.training and not torch.is_grad_enabled():
-            return new
-        weights = sum(tensor._version for tensor in chain(self.parameters(), self.buffers()))
+            return new()
+        weights = [(id(tensor), tensor._version) for tensor in chain(self.parameters(), self.buffers())]
         stamp = (weights, self.training, torch.is_grad_enabled(), self.has_text.device)
         if self._memo is None or self._memo[0] != stamp:
-            self._memo = (stamp, new)
+            self._memo = (stamp, new())
         return self._memo[1]
 
     def _made(self, items: Tensor) -> Tensor:

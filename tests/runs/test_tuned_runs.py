@@ -67,7 +67,7 @@ def test_regimes_and_their_learning_rates_make_different_runs(words: list[str]) 
     assert len(set(values)) == len(values)
 
 
-def test_two_texts_towers_in_a_fusion_train_too(words: list[str]) -> None:
+def test_a_text_model_in_a_fusion_trains_too(words: list[str]) -> None:
     swapped = [w.replace("item_encoder.", "item_encoder.encoders.text.") for w in words if w != "item_encoder=text"]
     made = run(tuned(swapped, "last_k", "item_encoder=id_text", "trainer.max_epochs=1"))
     state = torch.load(made.best, weights_only=True)["state_dict"]
