@@ -129,17 +129,18 @@ def main(arguments: list[str]) -> None:
     paths = write(given.name, given.kind, given.into)
     print(f"written: {', '.join(map(str, paths.values()))}")
     print("next:")
-    for line in commands(given.name, given.into):
+    for line in commands(given.name, given.kind, given.into):
         print(f"  {line}")
 
 
-def commands(name: str, folder: Path) -> list[str]:
-    """Command lines that test and train a written loss."""
+def commands(name: str, kind: str, folder: Path) -> list[str]:
+    """Command lines that test and train a written loss; one of matched rows with users who have a vector a domain."""
     conf = shlex.quote(str(folder / "conf"))
+    strategy = "contrastive" if kind == "paired" else "mmd"  # whose default term has its name
     return [
         f"python -m pytest {shlex.quote(str(folder / f'test_{name}.py'))}",
-        f"PYTHONPATH={shlex.quote(str(folder))} crossrec train --config-dir {conf} strategy=mmd "
-        f"'adaptation=[mmd,{name}]' adaptation.{name}.weight=0.1",
+        f"PYTHONPATH={shlex.quote(str(folder))} crossrec train --config-dir {conf} strategy={strategy} "
+        f"'adaptation=[{strategy},{name}]' adaptation.{name}.weight=0.1",
     ]
 
 
