@@ -61,10 +61,6 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
     notes += [] if len(revisions) < 2 else [f"The runs are of {len(revisions)} revisions of the code."]
     if any(r and r.endswith("+dirty") for r in revisions):
         notes.append("Some runs are of code with uncommitted changes.")
-    if added := sorted({key for planned in jobs for key in planned.added}):
-        notes.append(
-            f"Some records were made before these options existed, and have their defaults: {', '.join(added)}."
-        )
     return Table(
         name=study.name,
         title=study.title,

@@ -23,14 +23,12 @@ class Planned:
         run: where it lies, or will; its record where it is not finished and has one.
         domains: names of all domains of its corpus; empty where the run was found and not planned.
         target: name of its target domain; None where every domain is one.
-        added: dotted keys of options that the run's record does not know, as it was made before they existed.
     """
 
     job: Job
     run: RunFolder
     domains: tuple[str, ...] = ()
     target: str | None = None
-    added: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -67,27 +65,23 @@ def plan(
     made = []
     for job in study.jobs(overrides):
         try:
-            config, corpus, run, added = resolve(job.overrides)
+            config, corpus, run = resolve(job.overrides)
             check_metrics(study, config)
         except CrossrecError as error:
             raise CrossrecError(f"{study.path}, row {job.row!r}: {error}") from error
         target = None if config["target"] in (None, "all") else str(config["target"])
-        made.append(Planned(job, run, corpus.domains, target, added))
+        made.append(Planned(job, run, corpus.domains, target))
     if trains and not all(planned.run.finished for planned in made):
         resolve.check_data()
     return made
 
 
 class Resolved(NamedTuple):
-    """What the words of a command line make: the config as plain values, its corpus, the run's folder.
-
-    ``added`` as in :class:`Planned`.
-    """
+    """What the words of a command line make: the config as plain values, its corpus, the run's folder."""
 
     config: dict[str, Any]
     corpus: KnownCorpus
     run: RunFolder
-    added: tuple[str, ...] = ()
 
 
 class Resolver:
@@ -119,12 +113,9 @@ class Resolver:
             self._corpora[content] = self._corpus(config)
         corpus = self._corpora[content]
         run = RunFolder.of(config, corpus.fingerprint, here_or(self.records.outside) if self.records else here)
-        if self.records is None or run.finished:
-            return Resolved(config, corpus, run)
-        if run.id in self.records.runs:
-            return Resolved(config, corpus, self.records.runs[run.id])
-        older = self.records.before_options(config, corpus.fingerprint)
-        return Resolved(config, corpus, *(older or (run,)))
+        if self.records and not run.finished:
+            run = self.records.runs.get(run.id, run)
+        return Resolved(config, corpus, run)
 
     def check_data(self) -> None:
         """Prepare the corpora that were taken from records.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.portable import portable_config
@@ -47,28 +47,6 @@ class Records:
         """
         shown, lost = portable_config(config)
         return None if any(_of_data(key) for key in lost) else self.corpora.get(_text(shown["data"]))
-
-    def before_options(self, config: Mapping[str, Any], fingerprint: str) -> tuple[RunFolder, tuple[str, ...]] | None:
-        """Record of the same run, made when some of its options did not exist yet, and these options' dotted keys.
-
-        An option that is added with a default that changes nothing gives every run a new id. The record stands for the
-        run where all that its own config says is said by ``config`` too; None where there is no such record.
-        """
-        from omegaconf import OmegaConf
-
-        from crossrec.studies.twins import science_differences
-
-        shown, lost = portable_config(config)
-        for run in self.runs.values():
-            identity = json.loads((run.path / "identity.json").read_text())
-            corpus = json.loads((run.path / "corpus.json").read_text())
-            if lost or identity["lost"] or corpus["fingerprint"] != fingerprint:
-                continue
-            theirs = OmegaConf.to_container(OmegaConf.load(run.config_path), resolve=False)
-            differ = science_differences(cast(dict[str, Any], theirs), shown)
-            if all(values[0] == "-" for values in differ.values()):
-                return run, tuple(differ)
-        return None
 
 
 def read_records(folder: Path) -> Records:

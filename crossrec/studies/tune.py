@@ -112,7 +112,7 @@ class Tuner:
         self.setting = setting
         self.pruning = pruning
         self._resolve = Resolver(setting.study.config_dirs)
-        config, _, run, _ = self._resolve(setting.words([d.example(0) for d in setting.space]))
+        config, _, run = self._resolve(setting.words([d.example(0) for d in setting.space]))
         self.monitor = str(config["evaluation"]["monitor"])
         folder = run.path.parent / "tune"
         self.database = folder / f"{option_name(setting.study.name)}.db"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from running import REPO, run
+from running import run
 from study_files import write_study
 
 from crossrec.cli import main
@@ -196,29 +196,3 @@ def test_words_that_do_not_go_together_are_refused(
     with pytest.raises(SystemExit):
         main(["table", str(tmp_path / "runs"), "--recorded", "results"])
     assert "--recorded and --with-runs are for study files" in capsys.readouterr().err
-
-
-def test_a_record_stands_for_its_run_after_an_option_has_been_added(
-    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    swept(study)
-    out = tmp_path / "results"
-    main(["table", str(study), "-o", str(out), "--with-runs"])
-    away(tmp_path, monkeypatch)
-    conf = tmp_path / "later"  # where merged has an option that it had not
-    (conf / "strategy").mkdir(parents=True)
-    merged = (REPO / "conf" / "strategy" / "merged.yaml").read_text()
-    (conf / "strategy" / "later.yaml").write_text(merged + "wide: false\n")
-    text = study.read_text().replace("strategy=merged", "strategy=later") + "config_dir: later\n"
-    assert "strategy=later" in text
-    study.write_text(text)
-    capsys.readouterr()
-    main(["table", str(study), "--recorded", str(out)])
-    said = capsys.readouterr().out
-    assert "made before these options existed, and have their defaults: strategy.wide" in " ".join(said.split())
-    chosen = select(study, [], recorded=out)
-    assert all(planned.run.recorded for planned in chosen.jobs)
-    assert {planned.added for planned in chosen.jobs if planned.job.row == "merged"} == {("strategy.wide",)}
-    # an option with another value is another run
-    with pytest.raises(CrossrecError, match="there are no data"):
-        select(study, ["batch_size=64"], recorded=out, trains=True)
