@@ -39,12 +39,9 @@ class TextCosine(Strategy):
         d = self.domains[domain]
         return F.normalize(self._encoder.features[d.start : d.stop], dim=-1)
 
-    def score(self, batch: QueryBatch) -> Tensor:
-        """Cosines (q, n_items)."""
-        if batch.domain not in self._catalogue:
-            self._catalogue[batch.domain] = self.catalogue(batch.domain)
-        users = F.normalize(self.encode_users(batch.users, batch.history, batch.domain), dim=-1)
-        return users @ self._catalogue[batch.domain].T
+    def users_for(self, batch: QueryBatch) -> Tensor:
+        """Unit vectors (q, w) of the queries' users, so that scores are cosines."""
+        return F.normalize(self.encode_users(batch.users, batch.history, batch.domain), dim=-1)
 
     @property
     def _encoder(self) -> TextEncoder:
