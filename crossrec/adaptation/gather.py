@@ -45,6 +45,14 @@ def gather_views(view: DomainViews) -> DomainViews:
     return every if every.order is None else every.take(every.order.argsort(stable=True))
 
 
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return ``rows`` (n, ...) of every process, those of one before those of the next, as :func:`gather_views` does.
+
+    All processes must call it, with any number of rows each, 0 included, and compute the same of all the rows.
+    """
+    return rows if world_size() == 1 else _differentiably(rows, _sizes(len(rows), rows.device))
+
+
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace the gradients of ``parameters`` by their means over processes, the same numbers in every one.
 

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
 from crossrec.errors import CrossrecError
+
+
+@dataclass(frozen=True)
+class InBatchRows:
+    """Rows of a whole batch, of which each is a candidate of the others.
+
+    Args:
+        users: (m, f) user vectors.
+        items: (m, f) vectors of the rows' positives.
+        ids: (m,) item ids of the positives.
+        entities: (m,) entities of the positives.
+        owners: (m,) user ids.
+        events: (e, 2) user id and entity of all that the batch shows of its users, inputs and targets; repeats allowed.
+    """
+
+    users: Tensor
+    items: Tensor
+    ids: Tensor
+    entities: Tensor
+    owners: Tensor
+    events: Tensor
 
 
 class Objective(nn.Module):
@@ -18,12 +40,21 @@ class Objective(nn.Module):
         n_negatives: negatives drawn for each positive, or for each domain where ``shared``.
         shared: the negatives are drawn once for each domain and shared by the batch's rows.
         full: wants the scores of the positive's whole domain (:meth:`catalogue`) and no negatives.
+        batchwise: takes the positives of the batch's other rows as negatives (:meth:`in_batch`).
     """
 
     batch: Literal["pointwise", "pairwise"] = "pairwise"
     n_negatives: int = 0
     shared: bool = False
     full: bool = False
+    batchwise: bool = False
+
+    def prepare(self, counts: Tensor) -> None:
+        """Take what a loss needs to know of the training rows of every item, ``counts`` (n_items,); called once."""
+
+    def scored(self, vectors: Tensor) -> Tensor:
+        """Return what is scored of user or item vectors (n, f), in training and in ranking; by default themselves."""
+        return vectors
 
     def labelled(self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None) -> Tensor:
         """Mean loss of labelled pairs.
@@ -65,6 +96,15 @@ class Objective(nn.Module):
             weight: (m,) weight of each row in the mean; None is 1 each.
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss over a whole catalogue")
+
+    def in_batch(self, rows: InBatchRows, *, weight: Tensor | None = None) -> Tensor:
+        """Mean loss of rows against one another's positives.
+
+        Args:
+            rows: of the whole batch, of all processes.
+            weight: (m,) weight of each row in the mean; None is 1 each.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss within a batch")
 
 
 def weighted_mean(losses: Tensor, weight: Tensor | None) -> Tensor:
