@@ -8,13 +8,14 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from crossrec.data.filtering import Duplicates, filter_interactions, k_core
-from crossrec.data.schema import MODALITIES, Corpus, Domain, RawDomain
+from crossrec.data.schema import MODALITIES, USER_FIELDS, Corpus, Domain, RawDomain
 from crossrec.data.sources.base import Source
 from crossrec.data.sources.hashing import file_hashes
 from crossrec.errors import CrossrecError
@@ -124,7 +125,7 @@ def filter_domains(
                 f"domain {domain.name!r} has no interaction left of {domain.interactions.height:,} ({steps}): "
                 "lower min_rating, user_core or item_core"
             )
-    kept = [RawDomain(d.name, f, d.items) for d, f in zip(domains, frames)]
+    kept = [replace(d, interactions=f) for d, f in zip(domains, frames)]
     return kept, {d.name: c for d, c in zip(domains, counts)}
 
 
@@ -201,12 +202,23 @@ def build_corpus(
         domains=tuple(ranges),
         interactions=events.select("user", "item", pl.col("rating").cast(pl.Float32), pl.col("time").cast(pl.Int64)),
         items=_with_entities(pl.concat(tables, how="diagonal")),
-        users=users.select("user", "name"),
+        users=_described(users.select("user", "name"), domains),
         timed=timed,
         ordered=ordered,
         fixed=fixed,
         provenance=dict(provenance or {}),
     )
+
+
+def _described(users: pl.DataFrame, domains: Sequence[RawDomain]) -> pl.DataFrame:
+    """Add what the domains tell of their users; of a field that two of them tell the first counts."""
+    told = [d.users for d in domains if d.users is not None]
+    if not told:
+        return users
+    table = pl.concat(told, how="diagonal").rename({"user": "name"})
+    table = table.group_by("name").agg(pl.all().drop_nulls().first())
+    fields = [field for field in USER_FIELDS if field in table.columns]
+    return users.join(table, on="name", how="left", maintain_order="left").select("user", "name", *fields)
 
 
 def _with_entities(items: pl.DataFrame) -> pl.DataFrame:

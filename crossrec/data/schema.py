@@ -22,6 +22,9 @@ TEXTS = ("title", "brand", "category", "description", "text")
 MODALITIES = (*TEXTS, "image", "audio")
 """Columns of items that say what an item is; ``image`` and ``audio`` are paths."""
 
+USER_FIELDS = ("age", "gender", "occupation", "text")
+"""Columns of users that say in words who a user is; ``text`` is all that is to be read of them."""
+
 Ids = npt.NDArray[np.int64]
 
 
@@ -50,11 +53,14 @@ class RawDomain:
             in two domains is the same person.
         items: columns ``item: str`` and any of :data:`MODALITIES` (str, null where missing) and ``entity`` (str: equal
             values in two domains are one thing); one row an item. Items without a row have no modality.
+        users: columns ``user: str`` and any of :data:`USER_FIELDS` (str, null where missing); one row a user. None
+            where nothing is told of them.
     """
 
     name: str
     interactions: pl.DataFrame
     items: pl.DataFrame
+    users: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ class Corpus:
         interactions: see :data:`INTERACTIONS`.
         items: one row per global item id, sorted: ``item: i64, domain: i64, name: str, entity: i64`` and those of
             :data:`MODALITIES` that the source has (str, null where missing: a mask, never a fake value).
-        users: one row per global user id, sorted: ``user: i64, name: str``.
+        users: one row per global user id, sorted: ``user: i64, name: str`` and those of :data:`USER_FIELDS` that the
+            source has (str, null where missing).
         timed: whether ``time`` is an instant that can be compared between users (a temporal split needs it); otherwise
             it is only the order of events of one user, or nothing at all when ``ordered`` is false.
         ordered: whether the order of one user's events means anything (leave-one-out and histories need it).

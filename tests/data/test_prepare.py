@@ -47,6 +47,21 @@ def same(a, b):
     )
 
 
+def test_users_keep_what_the_domains_tell_of_them(tmp_path):
+    a, b = two_domains()
+    a = raw_domain("a", a.interactions, a.items, pl.DataFrame({"user": ["z", "m", "z"], "age": [30, None, 31]}))
+    b = raw_domain(
+        "b", b.interactions, b.items, pl.DataFrame({"user": ["m", "new"], "age": [9, 1], "gender": ["", "x"]})
+    )
+    corpus = build_corpus([a, b])
+    assert corpus.users.columns == ["user", "name", "age", "gender"]
+    assert corpus.users.rows() == [(0, "k", None, None), (1, "m", "9", None), (2, "z", "30", None)]
+    save_corpus(corpus, tmp_path / "corpus")
+    assert load_corpus(tmp_path / "corpus").users.equals(corpus.users)
+    kept, _ = filter_domains([a, b])
+    assert build_corpus(kept).users.equals(corpus.users)
+
+
 def test_ids_entities_and_order():
     corpus = build_corpus(two_domains())
     assert [(d.name, d.start, d.stop) for d in corpus.domains] == [("a", 0, 2), ("b", 2, 4)]

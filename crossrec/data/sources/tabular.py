@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from crossrec.data.schema import MODALITIES
+from crossrec.data.schema import MODALITIES, USER_FIELDS
 from crossrec.data.sources.base import RawSource, Source, raw_domain
 from crossrec.data.sources.reading import existing
 from crossrec.data.sources.table import BadRows, Rejects, need, read_table, to_names, to_ratings, to_times
@@ -16,19 +16,22 @@ from crossrec.errors import CrossrecError
 
 _COLUMNS = ("user", "item", "rating", "time")
 _ITEM_COLUMNS = ("item", *MODALITIES, "entity")
+_USER_COLUMNS = ("user", *USER_FIELDS)
+_TABLES = ("interactions", "items", "users")
 
 
 class Tabular(Source):
-    """One interaction table a domain and, optionally, one item table a domain.
+    """One interaction table a domain and, optionally, one item table and one user table a domain.
 
     A user name that occurs in two domains is the same person.
 
     Args:
-        domains: domain name -> ``{"interactions": path, "items": path or None}``.
+        domains: domain name -> ``{"interactions": path, "items": path or None, "users": path or None}``.
         columns: names of the columns ``user, item`` and, optionally, ``rating, time``. A time is a number of seconds
             (floats are rounded down) or an ISO 8601 date. Without a rating every event has rating 1.
         item_columns: names of the columns ``item`` and any of ``title, brand, category, description, text, image,
             audio, entity``; a list of columns is joined by ``". "``.
+        user_columns: likewise of the columns ``user`` and any of ``age, gender, occupation, text``.
         separator: between fields; None finds tab, comma, semicolon or bar in the header.
         quote: quoting character, None where quotes are plain characters.
         bad_rows: ``error`` stops at the first bad row, ``drop`` leaves bad rows out and counts them.
@@ -48,6 +51,7 @@ class Tabular(Source):
         domains: Mapping[str, Mapping[str, str | Path | None]],
         columns: Mapping[str, str | None] | None = None,
         item_columns: Mapping[str, str | Sequence[str] | None] | None = None,
+        user_columns: Mapping[str, str | Sequence[str] | None] | None = None,
         separator: str | None = None,
         quote: str | None = '"',
         bad_rows: BadRows = "error",
@@ -56,17 +60,22 @@ class Tabular(Source):
     ) -> None:
         given = {"user": "user", "item": "item", **(columns or {})}
         given_items = {"item": "item", **(item_columns or {})}
-        for what, mapping, valid in (("columns", given, _COLUMNS), ("item_columns", given_items, _ITEM_COLUMNS)):
+        given_users = {"user": "user", **(user_columns or {})}
+        for what, mapping, valid in (
+            ("columns", given, _COLUMNS),
+            ("item_columns", given_items, _ITEM_COLUMNS),
+            ("user_columns", given_users, _USER_COLUMNS),
+        ):
             for key in mapping:
                 if key not in valid:
                     raise CrossrecError(f"tabular source: {what} has a key {key!r}; valid keys are {', '.join(valid)}")
         if not domains:
             raise CrossrecError("tabular source: no domain; set domains={name: {interactions: path, items: path}}")
         for name, paths in domains.items():
-            unknown = set(paths) - {"interactions", "items"}
+            unknown = set(paths) - set(_TABLES)
             if unknown or not paths.get("interactions"):
                 raise CrossrecError(
-                    f"tabular source: domain {name!r} needs a path `interactions` and may have `items`; "
+                    f"tabular source: domain {name!r} needs a path `interactions` and may have `items` and `users`; "
                     f"found {', '.join(paths)}"
                 )
         if unknown_items not in ("keep", "error", "drop"):
@@ -75,6 +84,7 @@ class Tabular(Source):
         self.domains = {name: {k: Path(p) for k, p in paths.items() if p} for name, paths in domains.items()}
         self.columns = {k: v for k, v in given.items() if v}
         self.item_columns = {k: v for k, v in given_items.items() if v}
+        self.user_columns = {k: v for k, v in given_users.items() if v}
         self.separator, self.quote = separator, quote
         self.bad_rows, self.unknown_items = bad_rows, unknown_items
         self.timed = "time" in self.columns
@@ -82,15 +92,17 @@ class Tabular(Source):
         self.ordered = self.timed or file_order
 
     def files(self) -> list[Path]:
-        """Return every domain's interaction file and item file."""
-        return [existing(paths[k]) for paths in self.domains.values() for k in ("interactions", "items") if k in paths]
+        """Return every domain's interaction file, item file and user file."""
+        return [existing(paths[k]) for paths in self.domains.values() for k in _TABLES if k in paths]
 
     def options(self) -> dict[str, Any]:
         """Return domain names, columns and the treatment of bad rows."""
+        users = {"user_columns": _listed(self.user_columns)} if any("users" in p for p in self.domains.values()) else {}
         return {
+            **users,
             "domains": {name: sorted(paths) for name, paths in self.domains.items()},
             "columns": self.columns,
-            "item_columns": {k: v if isinstance(v, str) else list(v) for k, v in self.item_columns.items()},
+            "item_columns": _listed(self.item_columns),
             "separator": self.separator,
             "quote": self.quote,
             "bad_rows": self.bad_rows,
@@ -103,7 +115,8 @@ class Tabular(Source):
         rejects = Rejects(self.bad_rows)
         domains = []
         for name, paths in self.domains.items():
-            items = self._items(paths["items"], rejects) if "items" in paths else None
+            items = self._things("item", paths["items"], self.item_columns, rejects) if "items" in paths else None
+            users = self._things("user", paths["users"], self.user_columns, rejects) if "users" in paths else None
             interactions = self._interactions(paths["interactions"], rejects)
             if items is not None and self.unknown_items != "keep":
                 unknown = ~pl.col("item").is_in(items["item"].unique().implode())
@@ -112,7 +125,7 @@ class Tabular(Source):
                 interactions = judge.apply(
                     interactions, unknown, "unknown item", paths["interactions"], message, "item"
                 )
-            domains.append(raw_domain(name, interactions, items))
+            domains.append(raw_domain(name, interactions, items, users))
         return RawSource(domains, rejects.counts)
 
     def _interactions(self, path: Path, rejects: Rejects) -> pl.DataFrame:
@@ -125,12 +138,19 @@ class Tabular(Source):
             return to_times(frame, "time", path, rejects)
         return frame.with_columns(time=pl.int_range(pl.len()) if self.file_order else pl.lit(0))
 
-    def _items(self, path: Path, rejects: Rejects) -> pl.DataFrame:
+    def _things(
+        self, kind: str, path: Path, columns: Mapping[str, str | Sequence[str]], rejects: Rejects
+    ) -> pl.DataFrame:
+        """Read a table of items or of users, ``kind``."""
         frame = read_table(path, rejects, self.separator, self.quote)
         chosen = {}
-        for key, names in self.item_columns.items():
+        for key, names in columns.items():
             parts = [
                 pl.col(need(frame, n, path)).cast(pl.String) for n in ([names] if isinstance(names, str) else names)
             ]
             chosen[key] = pl.concat_str(parts, separator=". ", ignore_nulls=True)
-        return to_names(frame.select("line", **chosen), "item", "item", path, rejects)
+        return to_names(frame.select("line", **chosen), kind, kind, path, rejects)
+
+
+def _listed(columns: Mapping[str, str | Sequence[str]]) -> dict[str, str | list[str]]:
+    return {k: v if isinstance(v, str) else list(v) for k, v in columns.items()}
