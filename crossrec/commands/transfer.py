@@ -137,10 +137,10 @@ def notes(made: Transfer) -> list[str]:
             "in the gains by seed."
         )
     for d in made.domains:
-        if made.selected not in (None, d.domain):
+        if d.domain not in made.selected:
             said.append(
-                f"The run's epoch was selected in {made.selected}, the twin's in {d.domain}: part of the gain in "
-                f"{d.domain} may be of that."
+                f"The run's epoch was selected in {', '.join(made.selected)}, the twin's in {d.domain}: part of the "
+                f"gain in {d.domain} may be of that."
             )
         for key, (run, twin) in d.differ.items():
             said.append(f"{d.domain}: {key} is {run} in the run, as its strategy has it, and {twin} in the twin.")

@@ -15,6 +15,7 @@ from crossrec.config import build, target_name
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.schema import Corpus
 from crossrec.data.splits import train_membership
+from crossrec.encoders.base import UserEncoder
 from crossrec.encoders.tuning import Frozen, Tuning
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
@@ -69,7 +70,6 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     strategy_class: type[Strategy] = get_class(config["strategy"]["_target_"])
     objective = build(config["objective"])
     user_encoder = build(config["user_encoder"], corpus=corpus, dim=sizes["dim"])
-    uses_history = getattr(strategy_class, "uses_history", user_encoder.uses_history)
     trained = strategy_class.train_domains(corpus.domains, target)
     if len(trained) < 2 and config["adaptation"]:
         names = ", ".join(config["adaptation"])
@@ -77,7 +77,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     if getattr(objective, "correct", False) and config["negatives"] != "uniform":
         raise CrossrecError("objective.correct=true is for uniform negatives: set it to false, or negatives=uniform")
     _check_tuning(config, strategy_class.trains, objective.full)
-    datamodule = _datamodule(config, corpus, objective, uses_history, user_encoder.uses_history, trained)
+    datamodule = _datamodule(config, corpus, strategy_class, objective, user_encoder)
     datamodule.setup("fit")
     item_encoder = build(
         config["item_encoder"], corpus=corpus, dim=sizes["dim"], train_items=datamodule.train_item_mask()
@@ -145,24 +145,24 @@ def _terms(nodes: Mapping[str, Any]) -> dict[str, Adaptation]:
 
 
 def _datamodule(
-    config: Mapping[str, Any], corpus: Corpus, objective: Any, uses_history: bool, sequences: bool, trained: list[str]
+    config: Mapping[str, Any], corpus: Corpus, strategy: type[Strategy], objective: Any, user_encoder: UserEncoder
 ) -> MultiDomainDataModule:
-    evaluation, target = config["evaluation"], config["target"]
+    evaluation, target = config["evaluation"], target_index(config, corpus)
     ranked = protocol(evaluation["protocol"], evaluation["n_candidates"], evaluation["candidate_sampling"])
     return MultiDomainDataModule(
         corpus,
         build(config["split"]),
-        batch="sequence" if sequences else objective.batch,
+        batch="sequence" if user_encoder.uses_history else objective.batch,
         n_negatives=objective.n_negatives,
         shared_negatives=objective.shared,
         negatives=config["negatives"],
         sampler=build(config["sampler"]),
         batch_size=int(config["batch_size"]),
-        train_domains=trained,
-        eval_domains=trained,
-        valid_domains=trained if target in (None, "all") else [str(target)],
+        train_domains=strategy.train_domains(corpus.domains, target),
+        eval_domains=strategy.test_domains(corpus.domains, target),
+        valid_domains=strategy.select_domains(corpus.domains, target),
         history_length=int(config["history_length"]),
-        uses_history=uses_history,
+        uses_history=getattr(strategy, "uses_history", user_encoder.uses_history),
         n_candidates=ranked.n_candidates if isinstance(ranked, Sampled) else 0,
         candidate_sampling=ranked.sampling if isinstance(ranked, Sampled) else "uniform",
         valid_queries=evaluation["valid_queries"],

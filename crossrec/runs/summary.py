@@ -25,6 +25,11 @@ def domain_rows(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     return rows
 
 
+def selecting(run: RunFolder) -> tuple[str, ...]:
+    """Names of the domains whose validation selected a run's epoch, by its mean over them: no others are validated."""
+    return tuple(domain for domain in domain_rows(run.metrics["valid"]) if domain != "macro")
+
+
 def print_run(run: RunFolder) -> None:
     """Print a finished run's test metrics per domain."""
     from rich.console import Console
@@ -44,7 +49,9 @@ def print_run(run: RunFolder) -> None:
     if metrics.get("protocol") != "full":
         console.print(f"[yellow]sampled protocol[/]: candidates {metrics.get('candidates', '')[:12]}")
     if metrics.get("best_epoch") is not None:
-        console.print(f"selected: epoch {metrics['best_epoch']} by validation {metrics['monitor']}")
+        by = selecting(run)
+        how = "validation" if len(by) == 1 else "the mean validation"
+        console.print(f"selected: epoch {metrics['best_epoch']} by {how} {metrics['monitor']} of {', '.join(by)}")
     console.print(f"run folder: {run.path}", soft_wrap=True)
 
 

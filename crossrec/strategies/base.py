@@ -30,9 +30,10 @@ Space = Literal["users", "items"]
 class Strategy(Evaluated):
     """Score user i for item j by the inner product <U_i, V_j> and train on one or more domains.
 
-    A subclass says which domains train (:meth:`train_domains`) and may change what is scored (:meth:`represent`) and
-    what is compared (:meth:`adaptation_views`). Random numbers of a training step (dropout) come from a generator state
-    derived from ``(seed, epoch, batch, rank)``, so a resumed run draws what the uninterrupted one would have drawn.
+    A subclass says which domains train, select the epoch and are tested (:class:`DomainRoles`), and may change what is
+    scored (:meth:`represent`) and what is compared (:meth:`adaptation_views`). Random numbers of a training step
+    (dropout) come from a generator state derived from ``(seed, epoch, batch, rank)``, so a resumed run draws what the
+    uninterrupted one would have drawn.
 
     Args:
         item_encoder: ids -> V, (..., f).
@@ -96,11 +97,6 @@ class Strategy(Evaluated):
         self.domain_weights = DomainWeights(names, domain_weights) if domain_weights else None
         self._means = EpochMeans()
         self._total_steps = 0.0
-
-    @classmethod
-    def train_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
-        """Names of the domains whose training rows are used; by default all."""
-        return [d.name for d in domains]
 
     def _entity_membership(self, entities: Tensor, train_items: Tensor | None) -> Tensor:
         """(n_entities, n_domains) bool, which entity has a training row in which domain."""

@@ -13,19 +13,21 @@ from crossrec.data.batches import QueryBatch
 from crossrec.data.schema import Domain
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
-from crossrec.evaluation.summary import flatten
+from crossrec.evaluation.summary import flatten, macro
+from crossrec.strategies.domain_roles import DomainRoles
 
 
-class Evaluated(pl.LightningModule):
+class Evaluated(DomainRoles, pl.LightningModule):
     """Rank the domains' catalogues in validation and test.
 
     A subclass gives :meth:`catalogue` and :meth:`users_for`, or :meth:`score`.
 
     Args:
         domains: all domains of the corpus.
-        target: index of the domain whose validation selects the epoch; None for the mean over domains.
+        target: index of the target domain; None when every domain is one.
         metrics: stage name (``valid``, ``test``) -> index of an evaluated domain -> its metric.
-        monitor: name of the validation metric that selects the epoch, e.g. ``ndcg@10``.
+        monitor: name of the validation metric that selects the epoch, e.g. ``ndcg@10``: its mean over
+            :meth:`select_domains`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Evaluated(pl.LightningModule):
         self.domains = tuple(domains)
         self.target = target
         self.monitor = monitor
+        self._selecting = frozenset(self.select_domains(domains, target))
         self.results: dict[str, float] = {}
         self._metrics = nn.ModuleDict(
             {stage: nn.ModuleDict({str(d): m for d, m in by.items()}) for stage, by in metrics.items()}
@@ -72,11 +75,11 @@ class Evaluated(pl.LightningModule):
                 self._catalogue[int(key)] = self.catalogue(int(key))
                 metric.set_item_vectors(self._catalogue[int(key)])
 
-    def _end(self, stage: str) -> dict[str, float]:
+    def _end(self, stage: str) -> dict[str, dict[str, float]]:
+        """Domain name -> metric -> value."""
         computed = {self.domains[int(d)].name: m.compute() for d, m in self._metrics[stage].items()}  # type: ignore
         self._catalogue = {}
-        per_domain = {name: {k: float(v) for k, v in values.items()} for name, values in computed.items()}
-        return flatten(stage, per_domain)
+        return {name: {k: float(v) for k, v in values.items()} for name, values in computed.items()}
 
     def on_validation_epoch_start(self) -> None:
         """Start the validation metrics."""
@@ -88,15 +91,13 @@ class Evaluated(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation metrics and the one that selects the epoch."""
-        self.results = self._end("valid")
-        chosen = self.domains[self.target].name if self.target is not None else "macro"
-        key = f"valid/{chosen}/{self.monitor}"
-        if key not in self.results:
-            raise CrossrecError(
-                f"evaluation.monitor={self.monitor} is not computed; there are " + ", ".join(self.results)
-            )
+        per_domain = self._end("valid")
+        self.results = flatten("valid", per_domain)
+        selecting = macro({name: values for name, values in per_domain.items() if name in self._selecting})
+        if self.monitor not in selecting:
+            raise CrossrecError(f"evaluation.monitor={self.monitor} is not computed; there are {', '.join(selecting)}")
         self.log_dict({k: v for k, v in self.results.items() if k.count("/") == 2}, rank_zero_only=False)
-        self.log("valid/monitor", self.results[key], prog_bar=True)
+        self.log("valid/monitor", selecting[self.monitor], prog_bar=True)
 
     def on_test_epoch_start(self) -> None:
         """Start the test metrics."""
@@ -108,7 +109,7 @@ class Evaluated(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Keep the test metrics in :attr:`results`."""
-        self.results = self._end("test")
+        self.results = flatten("test", self._end("test"))
         self.log_dict({k: v for k, v in self.results.items() if k.count("/") == 2})
 
     def _rank(self, stage: str, batch: QueryBatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crossrec.runs.summary import domain_rows, selecting
 from crossrec.studies.jobs import Planned
+from crossrec.studies.pairing import MACRO
 from crossrec.studies.study import Study
 
 
@@ -31,23 +33,25 @@ def selection_notes(study: Study, jobs: Sequence[Planned]) -> list[str]:
 
 def _selects(row: str, data: str, jobs: Sequence[Planned]) -> str:
     """What a row selects on, in words; empty where nothing that trains is finished."""
-    found: dict[int, tuple[str | None, str]] = {}
+    found: dict[int, tuple[tuple[str, ...], str]] = {}
     for planned in jobs:
         job, run = planned.job, planned.run
         if (job.row, job.data) != (row, data) or job.part in found or not run.finished:
             continue
         if run.metrics.get("best_epoch") is None:
             continue
-        config = run.config
-        target = None if config["target"] in (None, "all") else str(config["target"])
-        found[job.part] = (target, str(config["evaluation"]["monitor"]))
+        domains, monitor = selecting(run), str(run.config["evaluation"]["monitor"])
+        tested = {*domain_rows(run.metrics["test"])} - {MACRO}
+        every = len(domains) > 1 and set(domains) == tested
+        found[job.part] = (() if every else domains, monitor)
     words: dict[str, list[str]] = {}
-    for _, (target, monitor) in sorted(found.items()):
-        mean = f"the mean of the domains' validation {monitor}"
-        if target is None:
-            words.setdefault(mean, [])
+    for _, (domains, monitor) in sorted(found.items()):
+        if len(domains) == 1:
+            words.setdefault(f"validation {monitor} of", []).extend(domains)
+        elif domains:
+            words.setdefault(f"the mean validation {monitor} of {' and '.join(domains)}", [])
         else:
-            words.setdefault(f"validation {monitor} of", []).append(target)
+            words.setdefault(f"the mean of the domains' validation {monitor}", [])
     return " and ".join(f"{how} {_each(targets)}".strip() for how, targets in words.items())
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
-from crossrec.runs.summary import domain_rows
+from crossrec.runs.summary import domain_rows, selecting
 from crossrec.studies.compare import TIE
 from crossrec.studies.pairing import MACRO, pairs
 from crossrec.studies.twins import (
@@ -79,14 +79,14 @@ class Transfer:
         metric: of the users.
         domains: those with a twin.
         missing: twins that there are not.
-        selected: the domain whose validation selected the runs' epochs; None for all of them.
+        selected: the domains whose validation selected the runs' epochs, by its mean over them.
     """
 
     runs: Mapping[int, RunFolder]
     metric: str
     domains: tuple[DomainTransfer, ...]
     missing: tuple[Missing, ...]
-    selected: str | None
+    selected: tuple[str, ...]
 
 
 def transfer(folders: Sequence[Path], against: Sequence[Path] = (), metric: str | None = None) -> Transfer:
@@ -120,9 +120,7 @@ def transfer(folders: Sequence[Path], against: Sequence[Path] = (), metric: str 
     if against:
         _all_used(runs, among, {twin.run.path for twins in found.values() for twin in twins.values()}, evaluated)
     made = [_domain(domain, runs, twins, metric, rows) for domain, twins in found.items()]
-    target = first.config["target"]
-    selected = None if target in (None, "all") else str(target)
-    return Transfer(runs, metric, _corrected(made), tuple(missing), selected)
+    return Transfer(runs, metric, _corrected(made), tuple(missing), selecting(first))
 
 
 def _domain(

@@ -61,7 +61,7 @@ def domain(low: float | None, high: float | None, p: float, twin: float = 0.5) -
 
 def test_seeds_are_averaged_and_each_domain_is_tested_once(trained: Runs, merged: list[Path]) -> None:
     made = transfer(merged)
-    assert (made.metric, list(made.runs), made.selected) == ("ndcg@10", [0, 1], None)
+    assert (made.metric, list(made.runs), made.selected) == ("ndcg@10", [0, 1], ("a", "b"))
     a, b = made.domains
     for got, seeds in ((a, [0]), (b, [0, 1])):
         twins = {s: trained[got.domain, s] for s in seeds}
@@ -133,7 +133,7 @@ def test_merging_opposite_tastes_hurts_and_merging_one_taste_helps(small: list[s
     run([*planted, "strategy=target_only"])
     made: Transfer = transfer([folder])
     (b,) = made.domains  # a has no twin
-    assert (b.domain, b.verdict, made.selected) == ("b", verdict, "b")
+    assert (b.domain, b.verdict, made.selected) == ("b", verdict, ("b",))
     assert sentence(b, made.metric).startswith(f"Transfer {verdict} b: {'-' if shared == 0 else '+'}0.")
     assert [m.domain for m in made.missing] == ["a"]
 

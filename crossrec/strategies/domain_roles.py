@@ -1,0 +1,35 @@
+"""Which domains a strategy trains on, selects its epoch by, and is tested in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crossrec.data.schema import Domain
+
+
+class DomainRoles:
+    """The domains of a strategy, asked of its class before anything is built."""
+
+    @classmethod
+    def train_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
+        """Names of the domains whose training rows are used; by default all.
+
+        Args:
+            domains: all domains of the corpus.
+            target: index of the target domain; None when every domain is one.
+        """
+        return [d.name for d in domains]
+
+    @classmethod
+    def select_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
+        """Names of the domains whose validation selects the epoch, by the mean over them; no others are validated.
+
+        By default the target, and all that train when every domain is one. A strategy that does not train on its target
+        has no labels there to select by: it selects by what it trains on.
+        """
+        return cls.train_domains(domains, None) if target is None else [domains[target].name]
+
+    @classmethod
+    def test_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
+        """Names of the domains that are tested; by default those that train."""
+        return cls.train_domains(domains, target)
