@@ -13,6 +13,7 @@ import torch
 from crossrec.adaptation.base import Adaptation
 from crossrec.config import build, target_name
 from crossrec.data.datamodule import MultiDomainDataModule
+from crossrec.data.labels import Labelled
 from crossrec.data.schema import Corpus
 from crossrec.data.splits import train_membership
 from crossrec.encoders.base import UserEncoder
@@ -21,6 +22,7 @@ from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
 from crossrec.runs.corpus import recorded_corpus
+from crossrec.runs.optimizers import optimizer_of, scheduler_of
 from crossrec.runs.record import needs_weights
 from crossrec.runs.store import RunFolder
 from crossrec.strategies.base import Strategy
@@ -79,22 +81,23 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     _check_tuning(config, strategy_class.trains, objective.full)
     datamodule = _datamodule(config, corpus, strategy_class, objective, user_encoder)
     datamodule.setup("fit")
+    objective.prepare(datamodule.train_item_counts())
     item_encoder = build(
         config["item_encoder"], corpus=corpus, dim=sizes["dim"], train_items=datamodule.train_item_mask()
     )
+    logits = strategy_class.trains and objective.batch == "pointwise"
     metrics = {
-        "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False),
-        "test": _metrics(config, datamodule, datamodule.eval_indices, final=True),
+        "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False, logits=logits),
+        "test": _metrics(config, datamodule, datamodule.eval_indices, final=True, logits=logits),
     }
-    scheduler = config["scheduler"]
     model = build(
         config["strategy"],
         item_encoder=item_encoder,
         user_encoder=user_encoder,
         objective=objective,
         adaptation=_terms(config["adaptation"]),
-        optimizer=build(config["optimizer"]),
-        scheduler=build(scheduler) if scheduler.get("_target_") else None,
+        optimizer=optimizer_of(config),
+        scheduler=scheduler_of(config),
         domains=corpus.domains,
         target=target,
         metrics=metrics,
@@ -148,10 +151,16 @@ def _datamodule(
     config: Mapping[str, Any], corpus: Corpus, strategy: type[Strategy], objective: Any, user_encoder: UserEncoder
 ) -> MultiDomainDataModule:
     evaluation, target = config["evaluation"], target_index(config, corpus)
+    split, threshold = build(config["split"]), config.get("positive_rating")  # the configs of older records have none
+    if threshold is None and objective.batch == "pointwise" and not objective.n_negatives:
+        raise CrossrecError(
+            "objective.n_negatives=0 leaves nothing to tell positives from: give at least 1, or label negatives by "
+            "positive_rating"
+        )
     ranked = protocol(evaluation["protocol"], evaluation["n_candidates"], evaluation["candidate_sampling"])
     return MultiDomainDataModule(
         corpus,
-        build(config["split"]),
+        split if threshold is None else Labelled(split, float(threshold)),
         batch="sequence" if user_encoder.uses_history else objective.batch,
         n_negatives=objective.n_negatives,
         shared_negatives=objective.shared,
@@ -172,7 +181,7 @@ def _datamodule(
 
 
 def _metrics(
-    config: Mapping[str, Any], datamodule: MultiDomainDataModule, domains: list[int], *, final: bool
+    config: Mapping[str, Any], datamodule: MultiDomainDataModule, domains: list[int], *, final: bool, logits: bool
 ) -> dict[int, RankingMetrics]:
     evaluation = config["evaluation"]
     counts, warm = datamodule.train_item_counts(), datamodule.train_item_mask()
@@ -188,6 +197,7 @@ def _metrics(
             keep_users=final,
             lists=final,
             diversity=final and evaluation["diversity"],
+            logits=logits,
         )
     return made
 

@@ -21,7 +21,7 @@ from crossrec.strategies.domain_weights import DomainWeights
 from crossrec.strategies.epoch_means import EpochMeans
 from crossrec.strategies.evaluated import Evaluated
 from crossrec.strategies.parameter_groups import parameter_groups
-from crossrec.strategies.scoring import last_state, score_catalogue, score_pairs, score_shared
+from crossrec.strategies.scoring import last_state, score_catalogue, score_rows, share_of_mean
 from crossrec.strategies.terms import check_budget, check_terms, nothing_compared
 
 Space = Literal["users", "items"]
@@ -151,14 +151,19 @@ class Strategy(Evaluated):
         """Whether what terms compare, ``users`` or ``items``, can differ between two domains for one id."""
         return self.user_encoder.uses_history if space == "users" else not self.item_encoder.shares_entities
 
+    def scored(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What :meth:`represent` returns, with the vectors as the objective scores them."""
+        vectors, layers = self.represent(space, vectors, domains)
+        return self.objective.scored(vectors), layers
+
     def users_in(self, vectors: Tensor, domains: Tensor) -> Tensor:
-        """Vectors (n, f) of :meth:`encode_users` as seen in ``domains`` (n,)."""
-        return self.represent("users", vectors, domains)[0]
+        """Vectors (n, f) of :meth:`encode_users` as seen in ``domains`` (n,), to be scored."""
+        return self.scored("users", vectors, domains)[0]
 
     def item_vectors(self, items: Tensor) -> Tensor:
         """Vectors (..., f) of item ids (...), to be scored."""
         vectors = self.item_encoder(items).flatten(0, -2)
-        return self.represent("items", vectors, self.domain_of(items).flatten())[0].view(
+        return self.scored("items", vectors, self.domain_of(items).flatten())[0].view(
             *items.shape, self.item_encoder.dim
         )
 
@@ -176,27 +181,29 @@ class Strategy(Evaluated):
 
     def recommendation_loss(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, DomainViews]]:
         """Loss of the objective on a batch, and the vectors it was computed from for the adaptation terms."""
-        rows = batch.observations(self.global_rank, world_size())
+        return self.loss_of(batch, self.states_of(batch))
+
+    def states_of(self, batch: TrainingBatch) -> Tensor:
+        """What the user tower gives: a state (b, l, f) after every event of a window, or users (b, f)."""
         if isinstance(batch, SequenceBatch):
-            states = self.history_states(batch.history, batch.domains)[batch.real]
-        else:
-            states = self.user_encoder(batch.users)
+            return self.history_states(batch.history, batch.domains)
+        return cast(Tensor, self.user_encoder(batch.users))
+
+    def loss_of(self, batch: TrainingBatch, states: Tensor) -> tuple[Tensor, dict[str, DomainViews]]:
+        """Loss and views as :meth:`recommendation_loss`, from what :meth:`states_of` has given."""
+        rows = batch.observations(self.global_rank, world_size())
+        states = states[batch.real] if isinstance(batch, SequenceBatch) else states
         domains, weight = rows.domains, self._row_weights(rows.domains)
-        users, layers = self.represent("users", states, domains)
+        users, layers = self.scored("users", states, domains)
         if self.objective.full and rows.labels is None:
             loss = score_catalogue(self, users, rows.items, domains, weight)
             if not self.adaptation:
-                return self._share(loss, weight, len(domains)), {}
+                return share_of_mean(self, loss, weight, len(domains)), {}
             # after the loss, whose random numbers (dropout) are then the same without a term
-            items, item_layers = self.represent("items", self.item_encoder(rows.items), domains)
+            items, item_layers = self.scored("items", self.item_encoder(rows.items), domains)
         else:
-            items, item_layers = self.represent("items", self.item_encoder(rows.items), domains)
-            if rows.labels is not None:
-                loss = self.objective.labelled((users * items).sum(-1), rows.labels, weight=weight)
-            elif self.objective.shared:
-                loss = score_shared(self, users, items, rows.items, domains, rows.negatives, weight)
-            else:
-                loss = score_pairs(self, users, items, domains, rows.negatives, weight)
+            items, item_layers = self.scored("items", self.item_encoder(rows.items), domains)
+            loss = score_rows(self, batch, rows, users, items, weight)
         views: dict[str, DomainViews] = {}
         if self.adaptation:
             layers, item_layers = {**layers, "partner": items}, {**item_layers, "partner": users}
@@ -207,15 +214,7 @@ class Strategy(Evaluated):
             if rows.labels is not None:  # a sampled pair says nothing of either domain
                 views = {space: view.take(rows.labels > 0) for space, view in views.items()}
             views = self.adaptation_views(views)
-        return self._share(loss, weight, len(domains)), views
-
-    def _share(self, loss: Tensor, weight: Tensor | None, rows: int) -> Tensor:
-        """Weigh this process's mean by its rows: the mean over processes is then the mean over the global batch."""
-        if world_size() == 1:
-            return loss
-        mass = loss.new_tensor(float(rows)) if weight is None else weight.sum()
-        mean = cast(Tensor, self.trainer.strategy.reduce(mass.clone(), reduce_op="mean"))
-        return loss * (mass / mean.clamp_min(1e-12))
+        return share_of_mean(self, loss, weight, len(domains)), views
 
     def _row_weights(self, domains: Tensor) -> Tensor | None:
         if self.domain_weights is None:

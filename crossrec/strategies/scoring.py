@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+
+from crossrec.adaptation.gather import gather_rows, world_size
+from crossrec.data.batches import PAD, Observations, SequenceBatch, TrainingBatch
+from crossrec.objectives.base import InBatchRows
 
 if TYPE_CHECKING:
     from crossrec.data.schema import Domain
@@ -23,6 +27,44 @@ def last_state(states: Tensor, mask: Tensor) -> Tensor:
     lengths = mask.sum(1)
     rows = torch.arange(len(states), device=states.device)
     return states[rows, (lengths - 1).clamp_min(0)] * (lengths > 0).unsqueeze(1)
+
+
+def share_of_mean(model: Strategy, loss: Tensor, weight: Tensor | None, rows: int) -> Tensor:
+    """Weigh a process's mean by its rows: the mean over processes is then the mean over the global batch.
+
+    Args:
+        model: knows the processes; its objective may have given the mean over the global batch already.
+        loss: mean over this process's rows.
+        weight: (rows,) or None.
+        rows: of this process.
+    """
+    if world_size() == 1 or model.objective.batchwise:
+        return loss
+    mass = loss.new_tensor(float(rows)) if weight is None else weight.sum()
+    mean = cast(Tensor, model.trainer.strategy.reduce(mass.clone(), reduce_op="mean"))
+    return loss * (mass / mean.clamp_min(1e-12))
+
+
+def score_rows(
+    model: Strategy, batch: TrainingBatch, rows: Observations, users: Tensor, items: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Objective on a batch whose items are its own and those sampled for it.
+
+    Args:
+        model: gives the item vectors and owns the objective.
+        batch: of this process.
+        rows: its observations.
+        users: (m, f).
+        items: (m, f) vectors of the rows' items.
+        weight: (m,) or None.
+    """
+    if rows.labels is not None:
+        return model.objective.labelled((users * items).sum(-1), rows.labels, weight=weight)
+    if model.objective.batchwise:
+        return score_in_batch(model, batch, rows, users, items, weight)
+    if model.objective.shared:
+        return score_shared(model, users, items, rows.items, rows.domains, rows.negatives, weight)
+    return score_pairs(model, users, items, rows.domains, rows.negatives, weight)
 
 
 def score_pairs(
@@ -94,6 +136,40 @@ def score_catalogue(
         return model.objective.catalogue(users[rows], model.catalogue(d.index), positives[rows] - d.start, weight=share)
 
     return _over_domains(model, users, domains, weight, loss)
+
+
+def score_in_batch(
+    model: Strategy, batch: TrainingBatch, rows: Observations, users: Tensor, items: Tensor, weight: Tensor | None
+) -> Tensor:
+    """Objective on the positives of a batch as one another's negatives, the same in every process.
+
+    Args:
+        model: owns the objective.
+        batch: of this process.
+        rows: its observations.
+        users: (m, f).
+        items: (m, f) vectors of the positives.
+        weight: (m,) or None.
+    """
+    every = InBatchRows(
+        users=gather_rows(users),
+        items=gather_rows(items),
+        ids=gather_rows(rows.items),
+        entities=gather_rows(model.entities[rows.items]),
+        owners=gather_rows(rows.users),
+        events=gather_rows(_events(model, batch, rows)),
+    )
+    return model.objective.in_batch(every, weight=None if weight is None else gather_rows(weight))
+
+
+def _events(model: Strategy, batch: TrainingBatch, rows: Observations) -> Tensor:
+    """(e, 2) user and entity of everything that the batch shows of its users, inputs and targets."""
+    users, items = rows.users, rows.items
+    if isinstance(batch, SequenceBatch):
+        real = batch.history != PAD
+        users = torch.cat([users, batch.users.unsqueeze(1).expand_as(real)[real]])
+        items = torch.cat([items, batch.history[real]])
+    return torch.stack([users, model.entities[items]], 1)
 
 
 def _over_domains(

@@ -47,8 +47,10 @@ def same(one: RunFolder, two: RunFolder) -> None:
         [*TRANSFORMER, "strategy=mmd", "adaptation=[mmd,joint_mmd]"],
         [*TRANSFORMER, "strategy=contrastive", "adaptation.contrastive.weight=1"],
         [*TRANSFORMER, "strategy=shared_private", "adaptation=[joint_mmd,difference,simse]"],
+        # negatives are those of the global batch
+        [*TRANSFORMER, "objective=in_batch_softmax", "objective.mask_history=true", "strategy.domain_weights={a: 0.3}"],
     ],
-    ids=["bpr", "weighted-bce", "mmd-sequences", "mmd-transformer", "contrastive", "shared-private"],
+    ids=["bpr", "weighted-bce", "mmd-sequences", "mmd-transformer", "contrastive", "shared-private", "in-batch"],
 )
 def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path, more: list[str]) -> None:
     one = run([*small, *more, f"paths.runs={tmp_path / 'one'}"])
