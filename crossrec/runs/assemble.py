@@ -13,7 +13,6 @@ import torch
 from crossrec.adaptation.base import Adaptation
 from crossrec.config import build, target_name
 from crossrec.data.datamodule import MultiDomainDataModule
-from crossrec.data.labels import Labelled
 from crossrec.data.schema import Corpus
 from crossrec.data.splits import train_membership
 from crossrec.encoders.base import UserEncoder
@@ -22,7 +21,6 @@ from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
 from crossrec.runs.corpus import recorded_corpus
-from crossrec.runs.optimizers import optimizer_of, scheduler_of
 from crossrec.runs.record import needs_weights
 from crossrec.runs.store import RunFolder
 from crossrec.strategies.base import Strategy
@@ -85,19 +83,19 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     item_encoder = build(
         config["item_encoder"], corpus=corpus, dim=sizes["dim"], train_items=datamodule.train_item_mask()
     )
-    logits = strategy_class.trains and objective.batch == "pointwise"
     metrics = {
-        "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False, logits=logits),
-        "test": _metrics(config, datamodule, datamodule.eval_indices, final=True, logits=logits),
+        "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False),
+        "test": _metrics(config, datamodule, datamodule.eval_indices, final=True),
     }
+    scheduler = config["scheduler"]
     model = build(
         config["strategy"],
         item_encoder=item_encoder,
         user_encoder=user_encoder,
         objective=objective,
         adaptation=_terms(config["adaptation"]),
-        optimizer=optimizer_of(config),
-        scheduler=scheduler_of(config),
+        optimizer=build(config["optimizer"]),
+        scheduler=build(scheduler) if scheduler.get("_target_") else None,
         domains=corpus.domains,
         target=target,
         metrics=metrics,
@@ -151,16 +149,10 @@ def _datamodule(
     config: Mapping[str, Any], corpus: Corpus, strategy: type[Strategy], objective: Any, user_encoder: UserEncoder
 ) -> MultiDomainDataModule:
     evaluation, target = config["evaluation"], target_index(config, corpus)
-    split, threshold = build(config["split"]), config.get("positive_rating")  # the configs of older records have none
-    if threshold is None and objective.batch == "pointwise" and not objective.n_negatives:
-        raise CrossrecError(
-            "objective.n_negatives=0 leaves nothing to tell positives from: give at least 1, or label negatives by "
-            "positive_rating"
-        )
     ranked = protocol(evaluation["protocol"], evaluation["n_candidates"], evaluation["candidate_sampling"])
     return MultiDomainDataModule(
         corpus,
-        split if threshold is None else Labelled(split, float(threshold)),
+        build(config["split"]),
         batch="sequence" if user_encoder.uses_history else objective.batch,
         n_negatives=objective.n_negatives,
         shared_negatives=objective.shared,
@@ -181,7 +173,7 @@ def _datamodule(
 
 
 def _metrics(
-    config: Mapping[str, Any], datamodule: MultiDomainDataModule, domains: list[int], *, final: bool, logits: bool
+    config: Mapping[str, Any], datamodule: MultiDomainDataModule, domains: list[int], *, final: bool
 ) -> dict[int, RankingMetrics]:
     evaluation = config["evaluation"]
     counts, warm = datamodule.train_item_counts(), datamodule.train_item_mask()
@@ -197,7 +189,6 @@ def _metrics(
             keep_users=final,
             lists=final,
             diversity=final and evaluation["diversity"],
-            logits=logits,
         )
     return made
 
