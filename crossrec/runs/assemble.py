@@ -21,6 +21,7 @@ from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
 from crossrec.runs.corpus import recorded_corpus
+from crossrec.runs.optimizers import optimizer_of, scheduler_of
 from crossrec.runs.record import needs_weights
 from crossrec.runs.store import RunFolder
 from crossrec.strategies.base import Strategy
@@ -87,15 +88,14 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False),
         "test": _metrics(config, datamodule, datamodule.eval_indices, final=True),
     }
-    scheduler = config["scheduler"]
     model = build(
         config["strategy"],
         item_encoder=item_encoder,
         user_encoder=user_encoder,
         objective=objective,
         adaptation=_terms(config["adaptation"]),
-        optimizer=build(config["optimizer"]),
-        scheduler=build(scheduler) if scheduler.get("_target_") else None,
+        optimizer=optimizer_of(config),
+        scheduler=scheduler_of(config),
         domains=corpus.domains,
         target=target,
         metrics=metrics,
