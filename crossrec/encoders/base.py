@@ -43,6 +43,11 @@ class UserEncoder(nn.Module):
     uses_history: bool
     history: History = "mixed"
 
+    @property
+    def by_domain(self) -> bool:
+        """Whether a user's state depends on the domain that is to be recommended in."""
+        return self.history == "own"
+
     def forward(self, users: Tensor) -> Tensor:
         """Look up ``users`` (b,) -> (b, dim). Only where ``uses_history`` is False."""
         raise NotImplementedError

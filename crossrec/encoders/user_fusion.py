@@ -52,6 +52,11 @@ class UserFusionEncoder(UserEncoder):
                 )
         self.mixing = Mixing(len(encoders), dim, mode, "user_encoder")
 
+    @property
+    def by_domain(self) -> bool:
+        """Whether one of the encoders reads a domain at a time."""
+        return any(cast(UserEncoder, encoder).by_domain for encoder in self.encoders.values())
+
     def states_for(self, vectors: Tensor, domains: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """Fused states; arguments as in :meth:`UserEncoder.states_for`."""
         encoders = [cast(UserEncoder, encoder) for encoder in self.encoders.values()]

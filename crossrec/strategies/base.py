@@ -20,6 +20,7 @@ from crossrec.objectives.base import Objective
 from crossrec.strategies.domain_weights import DomainWeights
 from crossrec.strategies.epoch_means import EpochMeans
 from crossrec.strategies.evaluated import Evaluated
+from crossrec.strategies.membership import entity_membership
 from crossrec.strategies.parameter_groups import parameter_groups
 from crossrec.strategies.scoring import last_state, score_catalogue, score_rows, share_of_mean
 from crossrec.strategies.terms import check_budget, check_terms, nothing_compared
@@ -87,7 +88,8 @@ class Strategy(Evaluated):
         self.register_buffer("membership", membership, persistent=False)
         entities = torch.arange(self.domains[-1].stop) if entities is None else entities
         self.register_buffer("entities", entities, persistent=False)
-        known = self._entity_membership(entities, train_items)
+        where = self.domain_of(torch.arange(len(entities)))
+        known = entity_membership(entities, where, len(self.domains), train_items)
         self.register_buffer("entity_membership", known, persistent=False)
         for term in (adaptation or {}).values():
             term.prepare(len(self.domains))
@@ -97,14 +99,6 @@ class Strategy(Evaluated):
         self.domain_weights = DomainWeights(names, domain_weights) if domain_weights else None
         self._means = EpochMeans()
         self._total_steps = 0.0
-
-    def _entity_membership(self, entities: Tensor, train_items: Tensor | None) -> Tensor:
-        """(n_entities, n_domains) bool, which entity has a training row in which domain."""
-        items = torch.arange(len(entities))
-        items = items if train_items is None else items[train_items]
-        member = torch.zeros((int(entities.max()) + 1, len(self.domains)), dtype=torch.bool)
-        member[entities[items], self.domain_of(items)] = True
-        return member
 
     # ---- towers -------------------------------------------------------------------------------------------------
 
@@ -207,13 +201,14 @@ class Strategy(Evaluated):
         views: dict[str, DomainViews] = {}
         if self.adaptation:
             layers, item_layers = {**layers, "partner": items}, {**item_layers, "partner": users}
+            known = states.any(1) if self.user_encoder.by_domain else None
             views = {
-                "users": DomainViews(users, domains, rows.users, layers=layers, order=rows.places),
+                "users": DomainViews(users, domains, rows.users, known, layers=layers, order=rows.places),
                 "items": DomainViews(items, domains, rows.items, layers=item_layers, order=rows.places),
             }
             if rows.labels is not None:  # a sampled pair says nothing of either domain
                 views = {space: view.take(rows.labels > 0) for space, view in views.items()}
-            views = self.adaptation_views(views)
+            views = self.adaptation_views(views, batch)
         return share_of_mean(self, loss, weight, len(domains)), views
 
     def _row_weights(self, domains: Tensor) -> Tensor | None:
@@ -221,12 +216,15 @@ class Strategy(Evaluated):
             return None
         return torch.tensor(self.domain_weights.at(self.progress()), device=domains.device)[domains]
 
-    def adaptation_views(self, views: dict[str, DomainViews]) -> dict[str, DomainViews]:
+    def adaptation_views(self, views: dict[str, DomainViews], batch: TrainingBatch) -> dict[str, DomainViews]:
         """What the adaptation terms compare: users as seen in each row's domain, and the rows' items as entities.
+
+        Users whose state is zero, as before their first event in a domain when only those are read, do not count.
 
         Args:
             views: ``users`` and ``items`` of the batch's observed rows, row i of both the same interaction; ids are
                 those of users and of items.
+            batch: the batch itself.
         """
         users, items = views["users"], views["items"]
         entities = self.entities[items.ids]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from crossrec.adaptation.base import DomainViews
 from crossrec.adaptation.pairs import distinct
+from crossrec.data.batches import SequenceBatch, TrainingBatch
 from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder
 from crossrec.errors import CrossrecError
@@ -32,6 +33,12 @@ class Contrastive(Strategy):
     the user there, so users of two domains are matched in every batch. A row that the batch has counts before the one
     that is added, which is made of the user's last row: from its h_i, and with its item as the ``partner``, an item
     that the user was seen with, though maybe not in that domain.
+
+    Where the tower gives a user another state for another domain (``user_encoder.history=own``, ``mixed_and_own``), h_i
+    is that of the added row's domain, after the same events: those before the last row's item. So what is contrasted is
+    what is scored there. A user who is read by own histories alone and has no event of that domain among these gets no
+    row, as rows of the batch with a zero state do not count: it says nothing of the user, and is the same for all. With
+    several windows of a user in the batch the last one that gives a state counts.
 
     Source: Xie et al., "Contrastive cross-domain recommendation in matching" (CCDR), KDD 2022, the user-based
     inter-domain contrastive learning: an aligned user's vectors of two domains against other users'. Deviations: the
@@ -95,27 +102,58 @@ class Contrastive(Strategy):
         n_domains, f, _ = self.heads.shape
         return vectors.unsqueeze(1) + (vectors @ self.heads.view(-1, f).T).view(-1, n_domains, f)
 
-    def adaptation_views(self, views: dict[str, DomainViews]) -> dict[str, DomainViews]:
+    def adaptation_views(self, views: dict[str, DomainViews], batch: TrainingBatch) -> dict[str, DomainViews]:
         """Show users in every domain they are members of; the batch's own rows are the last of each user."""
-        shown = super().adaptation_views(views)
+        shown = super().adaptation_views(views, batch)
         if self.heads is None:
             return shown
-        own = shown["users"]
-        last = distinct(replace(own, domains=torch.zeros_like(own.domains)))  # of each user
-        assert last.membership is not None and own.membership is not None
-        rows, domains = torch.nonzero(last.membership, as_tuple=True)
-        added = replace(
-            last.take(rows), vectors=self.in_every_domain(last.layers["input"])[rows, domains], domains=domains
-        )
+        users = shown["users"]
+        added = self._added(users, batch)
+        own = users if users.mask is None else users.take(users.mask)
+        assert added.membership is not None and own.membership is not None
         order = None  # rows added by any process come before the batch's own of all processes
-        if last.order is not None and own.order is not None:
-            order = torch.cat([last.order[rows] - BEFORE, own.order])
-        users = DomainViews(
+        if users.order is not None and own.order is not None:
+            order = torch.cat([users.order[added.order] - BEFORE, own.order])
+        every = DomainViews(
             vectors=torch.cat([added.vectors, own.vectors]),
             domains=torch.cat([added.domains, own.domains]),
             ids=torch.cat([added.ids, own.ids]),
-            membership=torch.cat([last.membership[rows], own.membership]),
+            membership=torch.cat([added.membership, own.membership]),
             layers={name: torch.cat([added.layers[name], layer]) for name, layer in own.layers.items()},
             order=order,
         )
-        return {**shown, "users": users}
+        return {**shown, "users": every}
+
+    def _added(self, users: DomainViews, batch: TrainingBatch) -> DomainViews:
+        """Rows of the batch's users in every domain of theirs; ``order`` is the row of ``users`` each is made of."""
+        if isinstance(batch, SequenceBatch) and self.user_encoder.by_domain:
+            return self._reread(users, batch)
+        last = _last(users, users.ids)
+        assert last.membership is not None
+        rows, domains = torch.nonzero(last.membership, as_tuple=True)
+        vectors = self.in_every_domain(last.layers["input"])[rows, domains]
+        return replace(last.take(rows), vectors=vectors, domains=domains)
+
+    def _reread(self, users: DomainViews, batch: SequenceBatch) -> DomainViews:
+        """Rows as of :meth:`_added` that no row of the batch counts before, with the state of their own domain."""
+        windows, places = torch.nonzero(batch.real, as_tuple=True)
+        last, own = _last(users, windows), users if users.mask is None else users.take(users.mask)
+        assert users.membership is not None and last.order is not None
+        which, domains = torch.nonzero(users.membership[last.order], as_tuple=True)
+        rows, n = last.order[which], len(self.domains)
+        new = ~torch.isin(users.ids[rows] * n + domains, own.ids * n + own.domains)
+        rows, domains = rows[new], domains[new]
+        added = replace(users.take(rows), mask=None, domains=domains, order=rows)
+        if not len(rows):
+            return added
+        history = batch.history[windows[rows]]
+        states = self.history_states(history, domains.unsqueeze(1).expand_as(history))
+        states = states[torch.arange(len(rows), device=rows.device), places[rows]]
+        added = replace(added, layers={**added.layers, "input": states}).take(states.any(1))
+        return replace(added, vectors=self.represent("users", added.layers["input"], added.domains)[0])
+
+
+def _last(users: DomainViews, groups: Tensor) -> DomainViews:
+    """The last row of each of ``groups`` (n,) of the rows; its ``order`` is its place among them."""
+    rows = torch.arange(len(users), device=users.ids.device)
+    return distinct(replace(users, ids=groups, domains=torch.zeros_like(rows), mask=None, order=rows))

@@ -93,9 +93,9 @@ class SharedPrivate(Strategy):
             return cast("tuple[Tensor, dict[str, Tensor]]", self.towers[f"of_{space}"](vectors, domains))
         return vectors, {"shared": vectors} if space in self.spaces else {}
 
-    def adaptation_views(self, views: dict[str, DomainViews]) -> dict[str, DomainViews]:
+    def adaptation_views(self, views: dict[str, DomainViews], batch: TrainingBatch) -> dict[str, DomainViews]:
         """Show the shared vectors, also as partners; the scored ones are their fusion with the private."""
-        shown = super().adaptation_views(views)
+        shown = super().adaptation_views(views, batch)
         compared = {
             space: view.layers["shared"] if space in self.spaces else view.vectors for space, view in shown.items()
         }

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from test_contrastive_strategy import of_pairs
 
 from crossrec.adaptation.pairs import DomainViews, distinct
 from crossrec.commands.train import composed
@@ -34,7 +35,7 @@ def test_rows_that_another_process_adds_do_not_count_before_a_batchs_own(
         of = torch.tensor(domains)[rows]
         users, layers = model.represent("users", states[rows], of)
         own = DomainViews(users, of, ids[rows], layers={**layers, "partner": items[rows]}, order=places[rows])
-        return distinct(model.adaptation_views({"users": own, "items": own})["users"])
+        return distinct(model.adaptation_views({"users": own, "items": own}, of_pairs(ids[rows], of))["users"])
 
     def by_key(view: DomainViews) -> dict[tuple[int, int], list[float]]:
         rows = torch.cat([view.vectors, view.layers["input"], view.layers["partner"]], 1)

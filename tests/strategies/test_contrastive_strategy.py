@@ -9,6 +9,7 @@ from running import run
 from crossrec.adaptation.contrastive import InfoNCE
 from crossrec.adaptation.numerics import unit_rows
 from crossrec.adaptation.pairs import DomainViews, distinct
+from crossrec.data.batches import PairwiseBatch
 from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import load_run
 from crossrec.runs.store import RunFolder
@@ -20,6 +21,12 @@ ENCODERS = {
     "transformer": ["user_encoder=transformer", "objective=sampled_softmax", "history_length=8"],
 }
 every_encoder = pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS.keys())
+
+
+def of_pairs(users: torch.Tensor, domains: torch.Tensor) -> PairwiseBatch:
+    """A batch of these rows, each with the first item of all."""
+    first = torch.zeros_like(users)
+    return PairwiseBatch(users, first, first.unsqueeze(1)[:, :0], domains)
 
 
 def weights(made: RunFolder, path: str = "best") -> dict[str, torch.Tensor]:
@@ -105,7 +112,7 @@ def test_terms_see_users_in_every_domain_of_theirs(model: Contrastive) -> None:
         "users": DomainViews(users, domains, ids, layers={**layers, "partner": items}),
         "items": DomainViews(items, domains, torch.zeros(3, dtype=torch.long), layers={"partner": users}),
     }
-    seen = distinct(model.adaptation_views(batch)["users"])
+    seen = distinct(model.adaptation_views(batch, of_pairs(ids, domains))["users"])
     rows = {(int(i), int(d)): k for k, (i, d) in enumerate(zip(seen.ids, seen.domains))}
     assert set(rows) == {(3, 0), (3, 2), (5, 1)} and torch.equal(seen.membership, model.membership[seen.ids])
     with torch.no_grad():
@@ -115,7 +122,7 @@ def test_terms_see_users_in_every_domain_of_theirs(model: Contrastive) -> None:
             assert torch.allclose(seen.vectors[rows[key]], vector, atol=1e-6)
             assert torch.equal(seen.layers["partner"][rows[key]], partner)
     empty = {space: view.take(torch.arange(0)) for space, view in batch.items()}
-    assert len(model.adaptation_views(empty)["users"]) == 0
+    assert len(model.adaptation_views(empty, of_pairs(ids[:0], domains[:0]))["users"]) == 0
 
 
 def test_a_row_of_the_batch_counts_before_an_added_one(model: Contrastive) -> None:
@@ -123,7 +130,7 @@ def test_a_row_of_the_batch_counts_before_an_added_one(model: Contrastive) -> No
     states = torch.randn(2, 8, generator=torch.Generator().manual_seed(2))
     users, layers = model.represent("users", states, domains)
     view = DomainViews(users, domains, user, layers={**layers, "partner": states})
-    seen = distinct(model.adaptation_views({"users": view, "items": view})["users"])
+    seen = distinct(model.adaptation_views({"users": view, "items": view}, of_pairs(user, domains))["users"])
     assert torch.equal(seen.vectors, users) and torch.equal(seen.layers["input"], states)
 
 
