@@ -7,11 +7,24 @@ import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from crossrec.errors import CrossrecError
 
 FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 """What is read of a model in Hugging Face's layout: weights are safetensors only, never a pickle."""
+
+
+class ModelSize(NamedTuple):
+    """How large a model is.
+
+    Attributes:
+        parameters: numbers in its weights, those that a text's vector depends on.
+        bytes: of the files that are read of it.
+    """
+
+    parameters: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -27,11 +40,15 @@ class ModelFiles:
     gguf: str | None = None
 
     @property
+    def paths(self) -> list[Path]:
+        """All that is read, sorted."""
+        patterns = FILES if self.gguf is None else (self.gguf,)
+        return sorted({p for pattern in patterns for p in self.folder.glob(pattern) if p.is_file()})
+
+    @property
     def digest(self) -> str:
         """Hash of the names and contents of all that is read."""
-        patterns = FILES if self.gguf is None else (self.gguf,)
-        paths = sorted({p for pattern in patterns for p in self.folder.glob(pattern) if p.is_file()})
-        lines = [f"{path.name} {file_digest(path)}" for path in paths]
+        lines = [f"{path.name} {file_digest(path)}" for path in self.paths]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property

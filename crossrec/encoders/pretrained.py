@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from crossrec.encoders.model_files import find_model
+from crossrec.encoders.model_files import ModelSize, find_model
 from crossrec.encoders.pooling import POOLINGS, Pooling, pool
 from crossrec.errors import CrossrecError
 
@@ -160,6 +160,12 @@ class PretrainedText:
         from transformers import AutoConfig
 
         return int(AutoConfig.from_pretrained(**self.files.where).num_hidden_layers)
+
+    @property
+    def size(self) -> ModelSize:
+        """Weights of the loaded network, without its own pooler, which is not read, and bytes of the files."""
+        read = [p for name, p in self._loaded[1].named_parameters() if not name.startswith("pooler.")]
+        return ModelSize(sum(p.numel() for p in read), sum(path.stat().st_size for path in self.files.paths))
 
     def release(self) -> nn.Module:
         """Give the network away, to be changed: the next text that this object reads loads it anew."""

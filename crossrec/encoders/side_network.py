@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossrec.encoders.feature_cache import FeatureCache
+from crossrec.encoders.model_files import ModelSize
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.encoders.text_model import TextModel
 from crossrec.encoders.tuned_text import Tower
@@ -52,6 +53,11 @@ class LayerStates:
     def facts(self) -> Mapping[str, Any]:
         """What the key stands for."""
         return {**self.encoder.facts, "layers": f"every {self.every}"}
+
+    @property
+    def size(self) -> ModelSize:
+        """Of the model."""
+        return self.encoder.size
 
     def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Tokens of every text."""

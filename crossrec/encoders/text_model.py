@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from crossrec.encoders.model_files import ModelSize
 from crossrec.encoders.pooling import Pooling
 
 
@@ -33,6 +34,11 @@ class TextModel(Protocol):
     @property
     def facts(self) -> Mapping[str, Any]:
         """What the key stands for, for a reader: plain JSON values."""
+        ...
+
+    @property
+    def size(self) -> ModelSize:
+        """How large the model is; it may have to be loaded to know."""
         ...
 
     def lengths(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crossrec.encoders.model_files import file_digest
+from crossrec.encoders.model_files import ModelSize, file_digest
 from crossrec.errors import CrossrecError
 
 KEY_VERSION = 1
@@ -58,10 +60,19 @@ class UniversalSentences:
     @cached_property
     def key(self) -> str:
         """64 hex digits that change whenever a text's vector could: the package's files and the prefix."""
-        files = sorted(p for kind in ("*.py", "*.npz", "*.model") for p in self._folder.rglob(kind))
+        files = self._files("*.py", "*.npz", "*.model")
         digests = {p.relative_to(self._folder).as_posix(): file_digest(p) for p in files}
         facts = {"version": KEY_VERSION, "files": digests, "prefix": self.prefix}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _files(self, *kinds: str) -> list[Path]:
+        return sorted(p for kind in kinds for p in self._folder.rglob(kind))
+
+    @property
+    def size(self) -> ModelSize:
+        """Numbers in the package's arrays, and bytes of these and of its tokenizer."""
+        weights = sum(size for path in self._files("*.npz") for size in _array_sizes(path))
+        return ModelSize(weights, sum(p.stat().st_size for p in self._files("*.npz", "*.model")))
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -76,6 +87,15 @@ class UniversalSentences:
         """Encode one batch of texts to (n, 512), fp32."""
         found = _loaded(torch.get_num_threads()).encode([self.prefix + text for text in texts])
         return torch.from_numpy(np.asarray(found, dtype=np.float32))
+
+
+def _array_sizes(path: Path) -> Iterator[int]:
+    """Sizes of the arrays of an ``.npz`` file, by their headers alone."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                np.lib.format.read_magic(file)  # version 1.0: what np.savez writes of plain arrays
+                yield math.prod(np.lib.format.read_array_header_1_0(file)[0])
 
 
 @lru_cache(maxsize=1)

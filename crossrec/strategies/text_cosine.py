@@ -31,8 +31,7 @@ class TextCosine(Strategy):
 
     def encode_users(self, users: Tensor, history: Tensor, domain: int) -> Tensor:
         """Mean unit feature (q, w) of the histories (q, l); zero where a history is empty."""
-        mask = (history != PAD).unsqueeze(-1)
-        return (self._features(history.clamp_min(0)) * mask).sum(1) / mask.sum(1).clamp_min(1)
+        return profiles(self._encoder.features, history)
 
     def catalogue(self, domain: int) -> Tensor:
         """Unit features (n_items, w) of a domain's items."""
@@ -48,5 +47,8 @@ class TextCosine(Strategy):
         assert isinstance(self.item_encoder, TextEncoder)
         return self.item_encoder
 
-    def _features(self, items: Tensor) -> Tensor:
-        return F.normalize(self._encoder.features[items], dim=-1)
+
+def profiles(features: Tensor, history: Tensor) -> Tensor:
+    """Mean unit feature (q, w) of histories (q, l), which name rows of ``features`` (n, w); zero for an empty one."""
+    mask = (history != PAD).unsqueeze(-1)
+    return (F.normalize(features[history.clamp_min(0)], dim=-1) * mask).sum(1) / mask.sum(1).clamp_min(1)

@@ -147,3 +147,12 @@ def test_loading_draws_no_random_number(tiny_model, tmp_path):
     state = torch.random.get_rng_state()
     PretrainedText(str(folder)).encode(["a"])
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_size_is_what_is_read_of_the_files(tiny_model):
+    encoder = PretrainedText(str(tiny_model))
+    layers = [8 * 8 * 4 + 8 * 4, 8 * 16 * 2 + 16 + 8, 2 * 2 * 8]  # attention, perceptron, norms
+    vocabulary = len((tiny_model / "vocab.txt").read_text().split())
+    assert encoder.size.parameters == (vocabulary + 64 + 2) * 8 + 2 * 8 + 2 * sum(layers)  # the pooler is not read
+    read = [p for p in tiny_model.iterdir() if p.suffix in (".json", ".txt", ".safetensors")]
+    assert encoder.size.bytes == sum(p.stat().st_size for p in read)

@@ -55,3 +55,14 @@ def test_other_names_are_models_of_transformers(tiny_model):
     for pooling, length in ((None, 64), ("mean", None)):
         with pytest.raises(CrossrecError):
             open_text_model(str(tiny_model), pooling, "", length)
+
+
+def test_sizes_of_arrays_are_those_of_their_headers(tmp_path):
+    from crossrec.encoders.universal import _array_sizes
+
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros((3, 5), np.uint8), b=np.float32(1), c=np.zeros(0))
+    assert sorted(_array_sizes(tmp_path / "a.npz")) == [0, 1, 15]
+
+
+def test_its_size_is_that_of_the_published_model(use):
+    assert use.size.parameters == pytest.approx(68.9e6, rel=0.01) and 25e6 < use.size.bytes < 40e6
