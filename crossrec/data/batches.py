@@ -38,7 +38,7 @@ class Observations:
         domains: domain index of the row.
         places: place of the row in the batch of all processes.
         negatives: (m, n) global item ids, or (n_domains, n) shared; n may be 0.
-        labels: 1 for an observed pair and 0 for a sampled one; None: all are observed.
+        labels: 1 for a positive and 0 for a negative, sampled or rated low; None: all are positives.
     """
 
     users: Tensor
@@ -70,7 +70,7 @@ class PointwiseBatch(TrainingBatch):
     Args:
         users: global user ids.
         items: global item ids.
-        labels: float, 1 for an observed pair and 0 for a sampled negative.
+        labels: float, 1 for a positive and 0 for a negative: sampled, or observed and rated low.
         domains: domain index of the row (of its positive).
     """
 
@@ -153,6 +153,8 @@ class QueryBatch(Batch):
         candidates: (q, c) sampled negatives (global item ids) of a sampled protocol; (q, 0) under full ranking.
         domain: domain index, one for the whole batch.
         cold: (q,) bool, the user has no training row in this domain.
+        disliked: (q, s) held-out global item ids of this domain that are labelled negatives, padded with PAD; None where
+            rows have no labels.
     """
 
     users: Tensor
@@ -162,3 +164,4 @@ class QueryBatch(Batch):
     candidates: Tensor
     domain: int
     cold: Tensor
+    disliked: Tensor | None = None

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from crossrec.data import leakage
+from crossrec.data.domains import domain_indices, domains_with_rows
+from crossrec.data.labels import check_labels, train_counts
 from crossrec.data.loading import BatchLoader, QueryLoader
 from crossrec.data.protocol import QueryProtocol, Stage
 from crossrec.data.queries import Behaviour, Queries
@@ -40,7 +42,8 @@ class MultiDomainDataModule(pl.LightningDataModule):
         train_domains: names of the domains whose training rows make histories and batches; None for all.
         loss_domains: of those, the domains whose rows are learnt; the others are only read in histories. None for all.
         eval_domains: names of the domains to test; None for all. Those without a test row are left out.
-        valid_domains: names of the domains to validate; None for ``eval_domains``.
+        valid_domains: names of the domains to validate; None for ``eval_domains``. Histories of their queries, as of
+            training batches, are of ``train_domains``; those of the test are of ``eval_domains`` too.
         history_length: most recent events of a history, and most inputs of a training window.
         uses_history: queries carry histories.
         query_batch_size: most queries of an evaluation batch; fewer where the catalogue is large.
@@ -51,6 +54,10 @@ class MultiDomainDataModule(pl.LightningDataModule):
 
     Raises:
         CrossrecError: an unknown domain or option, or a domain without training rows.
+
+    Attributes:
+        train_indices: indices of the domains that train.
+        read_indices: of those and of the tested ones: what is read in the test and to recommend.
     """
 
     allow_zero_length_dataloader_with_multiple_devices = True
@@ -95,12 +102,14 @@ class MultiDomainDataModule(pl.LightningDataModule):
         if batch == "pointwise" and shared_negatives:
             raise CrossrecError("a pointwise objective labels its own negatives: choose one without shared negatives")
         self.corpus, self.uses_history, self.history_length = corpus, uses_history, history_length
-        self.train_indices = self._indices(train_domains, range(len(corpus.domains)))
-        self._loss_indices = self._indices(loss_domains, self.train_indices)
+        every = range(len(corpus.domains))
+        self.train_indices = domain_indices(corpus, train_domains, every)
+        self._loss_indices = domain_indices(corpus, loss_domains, self.train_indices)
         if not set(self._loss_indices) <= set(self.train_indices):
             raise CrossrecError("loss_domains must be among train_domains")
-        self._tested = self._indices(eval_domains, range(len(corpus.domains)))
-        self._validated = self._indices(valid_domains, self._tested)
+        self._tested = domain_indices(corpus, eval_domains, every)
+        self._validated = domain_indices(corpus, valid_domains, self._tested)
+        self.read_indices = sorted({*self.train_indices, *self._tested})
         self._splitter, self._batch, self._negatives = split, batch, negatives
         self._n_negatives, self._shared, self._sampler = n_negatives, shared_negatives, sampler or Proportional()
         self._batch_size, self._query_batch_size = batch_size, query_batch_size or 1024
@@ -118,15 +127,16 @@ class MultiDomainDataModule(pl.LightningDataModule):
         if self._split is None:
             made = self._splitter(self.corpus)
             leakage.check(self.corpus, made)
+            check_labels(made, self._batch, self.uses_history)
             self._split = made
             self._protocol = QueryProtocol(
                 self.corpus,
                 made,
-                self.train_indices,
+                {"valid": self.train_indices, "test": self.read_indices},
                 self.history_length if self.uses_history else 0,
                 n_candidates=self._n_candidates,
                 candidate_sampling=self._candidate_sampling,
-                counts=self.train_item_counts().numpy(),
+                counts=self.item_popularity().numpy(),
                 valid_queries=self._valid_queries,
                 seed=self._seed,
             )
@@ -141,6 +151,7 @@ class MultiDomainDataModule(pl.LightningDataModule):
                 n_negatives=self._n_negatives,
                 shared=self._shared,
                 length=self.history_length,
+                liked=self.split.positive,
             )
 
     @property
@@ -154,12 +165,12 @@ class MultiDomainDataModule(pl.LightningDataModule):
     @property
     def eval_indices(self) -> list[int]:
         """Indices of the tested domains."""
-        return self._with_rows(self._tested, TEST)
+        return domains_with_rows(self.corpus, self.split, self._tested, TEST)
 
     @property
     def valid_indices(self) -> list[int]:
         """Indices of the validated domains."""
-        return self._with_rows(self._validated, VALID)
+        return domains_with_rows(self.corpus, self.split, self._validated, VALID)
 
     @property
     def eval_domains(self) -> list[Domain]:
@@ -172,14 +183,16 @@ class MultiDomainDataModule(pl.LightningDataModule):
         return [self.corpus.domains[i] for i in self.valid_indices]
 
     def train_item_counts(self) -> Tensor:
-        """Training rows of every item, (n_items,) int64."""
-        trained = (self.split.label == TRAIN) & np.isin(row_domains(self.corpus), self.train_indices)
-        items = self.corpus.interactions["item"].to_numpy()[trained]
-        return torch.from_numpy(np.bincount(items, minlength=self.corpus.n_items))
+        """Positive training rows of every item, (n_items,) int64."""
+        return torch.from_numpy(train_counts(self.corpus, self.split, self.train_indices, positive=True))
+
+    def item_popularity(self) -> Tensor:
+        """As those counts, in all of :attr:`read_indices`, (n_items,): what an evaluation knows as popular."""
+        return torch.from_numpy(train_counts(self.corpus, self.split, self.read_indices, positive=True))
 
     def train_item_mask(self) -> Tensor:
-        """Which items have a training row, (n_items,) bool."""
-        return self.train_item_counts() > 0
+        """Which items have a training row, whatever its label, (n_items,) bool."""
+        return torch.from_numpy(train_counts(self.corpus, self.split, self.train_indices, positive=False) > 0)
 
     def split_report(self) -> dict[str, Any]:
         """Rows of every label, users and items of every domain: plain values for the run's record."""
@@ -224,18 +237,21 @@ class MultiDomainDataModule(pl.LightningDataModule):
         return self._protocol.candidates(stage, self.valid_indices if stage == "valid" else self.eval_indices)
 
     def history_of(self, users: Tensor, labels: Sequence[int] | None = None) -> Tensor:
-        """What ``users`` (q,) did in the training domains up to now, (q, l), oldest first, padded with PAD.
+        """What ``users`` (q,) did up to now in :attr:`read_indices`, (q, l), oldest first, padded with PAD.
 
         Args:
             users: global user ids.
-            labels: only rows with these labels of the split; None for all rows.
+            labels: only rows of training domains with these labels of the split; None for all rows.
 
         Returns:
             Global item ids; l is 0 where histories are not used.
         """
         if not self.uses_history:
             return torch.empty(len(users), 0, dtype=torch.long)
-        rows = None if labels is None else np.flatnonzero(np.isin(self.split.label, labels)).astype(np.int64)
+        if labels is None:
+            return self._behaviour().history(users)
+        trained = np.isin(row_domains(self.corpus), self.train_indices)
+        rows = np.flatnonzero(trained & np.isin(self.split.label, labels)).astype(np.int64)
         return self._behaviour().history(users, rows)
 
     def items_of(self, users: Tensor, domain: int) -> Tensor:
@@ -263,24 +279,6 @@ class MultiDomainDataModule(pl.LightningDataModule):
 
     # ---- details ------------------------------------------------------------------------------------------------
 
-    def _indices(self, names: Sequence[str] | None, default: Sequence[int]) -> list[int]:
-        if names is None:
-            return list(default)
-        if isinstance(names, str) or not names:
-            raise CrossrecError(f"domains are given as {names!r}: give a list of at least one name")
-        return sorted({self.corpus.domain(name).index for name in names})
-
-    def _with_rows(self, indices: Sequence[int], stage: int) -> list[int]:
-        found = np.unique(row_domains(self.corpus)[self.split.label == stage])
-        kept = [i for i in indices if i in found]
-        if not kept:
-            names = ", ".join(self.corpus.domains[i].name for i in indices)
-            what = "validation" if stage == VALID else "test"
-            raise CrossrecError(
-                f"split {self.split.name} holds no {what} row out in {names}: choose another split or domain"
-            )
-        return kept
-
     def _process(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
@@ -290,7 +288,7 @@ class MultiDomainDataModule(pl.LightningDataModule):
 
     def _behaviour(self) -> Behaviour:
         if self._known is None:
-            self._known = Behaviour(self.corpus, self.train_indices, self.history_length)
+            self._known = Behaviour(self.corpus, self.read_indices, self.history_length)
         return self._known
 
 

@@ -27,6 +27,7 @@ class Queries:
         candidates: (q, c), c = 0 under full ranking.
         domain: domain index.
         cold: (q,) bool.
+        disliked: held-out items that are labelled negatives; None where rows have no labels.
     """
 
     users: Tensor
@@ -36,6 +37,7 @@ class Queries:
     candidates: Tensor
     domain: int
     cold: Tensor
+    disliked: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -50,6 +52,7 @@ class Queries:
             candidates=self.candidates[index],
             domain=self.domain,
             cold=self.cold[index],
+            disliked=None if self.disliked is None else self.disliked.take(index),
         )
 
     def with_candidates(self, candidates: Tensor) -> Queries:
@@ -66,6 +69,7 @@ class Queries:
             candidates=self.candidates,
             domain=self.domain,
             cold=self.cold,
+            disliked=None if self.disliked is None else self.disliked.padded(),
         )
 
 
@@ -76,7 +80,8 @@ def stage_queries(
 
     ``seen`` holds the user's items of earlier stages in the domain, without those that are relevant again. ``history``
     holds rows of earlier stages: under an ordered split those strictly before the query's first held-out row in the
-    user's own order, otherwise all of them, in file order.
+    user's own order, otherwise all of them, in file order. Under a labelled split ``relevant`` are the positives, and
+    users with none have a query too, without a relevant item.
 
     Args:
         corpus: the corpus.
@@ -93,9 +98,10 @@ def stage_queries(
     held = np.flatnonzero((split.label == stage) & here)
     queried, first = np.unique(users[held], return_index=True)
     queried = queried.astype(np.int64)
-    relevant = distinct(users[held] * base + items[held])
+    keys, liked = users[held] * base + items[held], None if split.positive is None else split.positive[held]
+    relevant = distinct(keys if liked is None else keys[liked])
     seen = distinct((users * base + items)[earlier & here])
-    seen = seen[~contained(seen, relevant)]
+    seen = _without(seen, relevant)
     rows = np.flatnonzero(earlier & np.isin(domains, history_domains)) if history_length else held[:0]
     starts = np.searchsorted(users[rows], queried).astype(np.int64)
     if split.ordered:
@@ -110,7 +116,12 @@ def stage_queries(
         candidates=torch.empty(len(queried), 0, dtype=torch.long),
         domain=domain,
         cold=torch.from_numpy(~contained(queried, distinct(users[here & (split.label == TRAIN)]))),
+        disliked=None if liked is None else Ragged.of_keys(_without(distinct(keys[~liked]), relevant), queried, base),
     )
+
+
+def _without(keys: Ids, pool: Ids) -> Ids:
+    return keys[~contained(keys, pool)]
 
 
 class Behaviour:

@@ -50,12 +50,14 @@ class Split:
             history is all of the user's training rows.
         name: of the splitter.
         checks: what it promises.
+        positive: (n_interactions,) bool, rows that are positives, the others being labelled negatives; None: all are.
     """
 
     label: Labels
     ordered: bool
     name: str
     checks: Claims = field(default_factory=Claims)
+    positive: npt.NDArray[np.bool_] | None = None
 
 
 class Splitter(Protocol):
@@ -72,9 +74,10 @@ def row_domains(corpus: Corpus) -> Ids:
     return domains
 
 
-def train_membership(corpus: Corpus, split: Split) -> npt.NDArray[np.bool_]:
-    """Who has a training row in which domain, (n_users, n_domains): a held-out row tells nothing."""
+def train_membership(corpus: Corpus, split: Split, domains: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Who has a training row in which of the ``domains`` that train, (n_users, n_domains): other rows tell nothing."""
     trained, member = split.label == TRAIN, np.zeros_like(corpus.membership)
+    trained &= np.isin(row_domains(corpus), domains)
     member[corpus.interactions["user"].to_numpy()[trained], row_domains(corpus)[trained]] = True
     return member
 
@@ -91,6 +94,8 @@ def report(corpus: Corpus, split: Split) -> dict[str, Any]:
             "items": d.n_items,
             "train_items": items.filter(here & (split.label == TRAIN)).n_unique(),
         }
+        if split.positive is not None:
+            made[d.name]["positives"] = int((here & (split.label >= TRAIN) & split.positive).sum())
     return {"name": split.name, "ordered": split.ordered, "domains": made}
 
 

@@ -49,6 +49,8 @@ class PairRows(TrainingRows):
         n_negatives: of each row.
         shared: the negatives are drawn once for each domain, (n_domains, n_negatives). Pairwise only.
         pointwise: labelled pairs instead of pairs with their negatives.
+        liked: (n,) bool, rows that are positives, the others being negatives, for which none is drawn; None: all are.
+            Pointwise only.
     """
 
     def __init__(
@@ -61,12 +63,16 @@ class PairRows(TrainingRows):
         *,
         shared: bool = False,
         pointwise: bool = False,
+        liked: npt.NDArray[np.bool_] | None = None,
     ) -> None:
+        if liked is not None and not pointwise:
+            raise ValueError("pairs with their negatives have no labels: pointwise must be True")
         if shared and pointwise:
             raise ValueError("labelled pairs have negatives of their own: shared must be False")
         self.domains = domains
         self._columns = torch.from_numpy(np.stack([users, items, domains], axis=1))
         self._negatives, self._n, self._shared, self._pointwise = negatives, n_negatives, shared, pointwise
+        self._liked = None if liked is None else torch.from_numpy(liked)
 
     def gather(self, index: Tensor, generator: torch.Generator, part: slice) -> Batch:
         """Build the batch of the rows ``index`` (b,) and return the rows ``part`` of it."""
@@ -78,13 +84,15 @@ class PairRows(TrainingRows):
         users, items, domains = users[part], items[part], domains[part]
         if not self._pointwise:
             return PairwiseBatch(users.contiguous(), items.contiguous(), negatives, domains.contiguous())
-        labels = torch.zeros(len(users) * (1 + self._n))
-        labels[: len(users)] = 1
+        liked: Tensor | slice = slice(None) if self._liked is None else self._liked[index][part]
+        sampled = negatives[liked].reshape(-1)
+        labels = torch.zeros(len(users) + len(sampled))
+        labels[: len(users)][liked] = 1
         return PointwiseBatch(
-            users=torch.cat([users, users.repeat_interleave(self._n)]),
-            items=torch.cat([items, negatives.reshape(-1)]),
+            users=torch.cat([users, users[liked].repeat_interleave(self._n)]),
+            items=torch.cat([items, sampled]),
             labels=labels,
-            domains=torch.cat([domains, domains.repeat_interleave(self._n)]),
+            domains=torch.cat([domains, domains[liked].repeat_interleave(self._n)]),
         )
 
 
@@ -129,12 +137,13 @@ def training_rows(
     n_negatives: int,
     shared: bool,
     length: int,
+    liked: npt.NDArray[np.bool_] | None = None,
 ) -> TrainingRows:
     """Lay out the training rows of a corpus.
 
     Args:
         corpus: the corpus.
-        positive: (n_interactions,) the training rows of all domains; none of them is ever a negative.
+        positive: (n_interactions,) the training rows of all domains; none of them is ever drawn as a negative.
         domains: indices of the domains whose rows are read.
         loss_domains: of those, the domains whose rows are learnt.
         kind: of the batches.
@@ -142,15 +151,18 @@ def training_rows(
         n_negatives: of a row, or of a target.
         shared: drawn once for each domain.
         length: most inputs of a window.
+        liked: (n_interactions,) rows with label 1, the others having 0; None: all have 1. Pointwise only.
     """
     users = corpus.interactions["user"].to_numpy()
     items, where = corpus.interactions["item"].to_numpy(), row_domains(corpus)
     draws = UniformNegatives if negatives == "uniform" else PopularityNegatives
+    positive = positive & np.isin(where, domains)
     drawn = draws(corpus, users[positive], items[positive], warn=n_negatives > 0 and not shared)
-    rows = np.flatnonzero(positive & np.isin(where, domains if kind == "sequence" else loss_domains))
+    rows = np.flatnonzero(positive if kind == "sequence" else positive & np.isin(where, loss_domains))
     if kind != "sequence":
         columns = (users[rows], items[rows], where[rows])
-        return PairRows(*columns, drawn, n_negatives, shared=shared, pointwise=kind == "pointwise")
+        labels = None if liked is None else liked[rows]
+        return PairRows(*columns, drawn, n_negatives, shared=shared, pointwise=kind == "pointwise", liked=labels)
     target = None if set(loss_domains) == set(domains) else np.isin(where[rows], loss_domains)
     windows = Windows(users[rows], items[rows], where[rows], length, target)
     return SequenceRows(windows, drawn, n_negatives, shared=shared)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from crossrec.data.batches import PAD, QueryBatch
 from crossrec.errors import CrossrecError
+from crossrec.evaluation import labels as label_metrics
 from crossrec.evaluation import lists as list_metrics
 from crossrec.evaluation.metrics import evaluate, names
 from crossrec.evaluation.ranking import Ranks, distinct, rank
@@ -33,6 +33,10 @@ class RankingMetrics(Metric):
     group count, the others stay candidates, and a query without any in the group is not averaged. Queries without a
     relevant item are left out everywhere. States are float64 sums: processes and batches add up to the same result.
 
+    Where there are labelled negatives, the pairs of all queries together are classified as well, see
+    :func:`crossrec.evaluation.labels.evaluate`: under a labelled split the relevant items and the disliked ones, else
+    under a sampled protocol the relevant items and as many of the query's candidates.
+
     Args:
         n_items: size of the domain's catalogue.
         start: global id of its first item.
@@ -43,6 +47,7 @@ class RankingMetrics(Metric):
         keep_users: keep a row per query for :meth:`users_table`.
         lists: make top-k lists, for coverage, Gini, novelty and diversity.
         diversity: measure intra-list diversity; needs ``lists`` and :meth:`set_item_vectors`.
+        logits: scores are log-odds of a positive, so that they have an accuracy.
 
     Raises:
         CrossrecError: a value is out of its range.
@@ -56,6 +61,7 @@ class RankingMetrics(Metric):
     list_sums: Tensor
     listed_counts: Tensor
     rows: list[Tensor]
+    pairs: list[Tensor]
     popularity: Tensor | None
     warm: Tensor | None
 
@@ -69,12 +75,13 @@ class RankingMetrics(Metric):
         keep_users: bool = False,
         lists: bool = True,
         diversity: bool = False,
+        logits: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.ks = _cutoffs(ks)
         self.n_items, self.start = n_items, start
-        self.keep_users, self.lists = keep_users, lists
+        self.keep_users, self.lists, self.logits = keep_users, lists, logits
         self.wants_vectors = lists and diversity
         for name, values in (("popularity", item_popularity), ("warm", warm_items)):
             if values is not None and values.shape != (n_items,):
@@ -94,6 +101,7 @@ class RankingMetrics(Metric):
         self.add_state("list_sums", zeros(len(self.list_names)), dist_reduce_fx="sum")
         self.add_state("listed_counts", zeros(len(self.ks), n_items if lists else 0), dist_reduce_fx="sum")
         self.add_state("rows", [], dist_reduce_fx="cat")
+        self.add_state("pairs", [], dist_reduce_fx="cat")
 
     def set_item_vectors(self, vectors: Tensor) -> None:
         """Give the item vectors (n_items, f) that intra-list diversity compares, in any length."""
@@ -115,6 +123,7 @@ class RankingMetrics(Metric):
             expected = (len(batch.users), self.n_items)
             raise CrossrecError(f"scores have shape {tuple(scores.shape)}, expected {expected}: queries x catalogue")
         relevant = distinct(self._columns(batch.relevant, "relevant"))
+        self._add_pairs(scores, relevant, batch)
         asked = (relevant != PAD).any(1)
         if not bool(asked.all()):
             scores, relevant = scores[asked], relevant[asked]
@@ -149,7 +158,8 @@ class RankingMetrics(Metric):
                     result |= self._of_lists(count)
             if count > 0 or not group:
                 result[prefix + "n_queries"] = count
-        return result
+        pairs = _joined(self.pairs, 2, self.device)
+        return result | (label_metrics.evaluate(pairs, self.logits) if len(pairs) else {})
 
     def users_table(self) -> polars.DataFrame:
         """One row per query, sorted by user: ``user, n_relevant, n_seen, cold`` and every metric.
@@ -165,17 +175,16 @@ class RankingMetrics(Metric):
             raise CrossrecError("per-user values were not kept: make RankingMetrics with keep_users=True")
         columns = ["user", "n_relevant", "n_seen", "cold", *self.names, *self.list_names]
         with self.sync_context():
-            kept = self.rows if isinstance(self.rows, list) else [self.rows]  # one tensor once gathered
-            rows = dim_zero_cat([torch.empty((0, len(columns)), dtype=torch.float64, device=self.device), *kept])
+            rows = _joined(self.rows, len(columns), self.device)
         frame = polars.DataFrame(rows.cpu().numpy(), schema=columns, orient="row")
         counts = polars.col("user", "n_relevant", "n_seen").cast(polars.Int64)
         return frame.with_columns(counts, polars.col("cold").cast(polars.Boolean)).sort("user")
 
     def _sync_dist(self, dist_sync_fn: Callable[..., Any] | None = None, process_group: Any = None) -> None:
         # A process without a query must send a matrix of no rows: an empty list cannot be gathered with matrices.
-        if self.keep_users and not len(self.rows):
-            width = 4 + len(self.names) + len(self.list_names)
-            self.rows = [torch.empty((0, width), dtype=torch.float64, device=self.device)]
+        if self.keep_users:
+            self.rows = [_joined(self.rows, 4 + len(self.names) + len(self.list_names), self.device)]
+        self.pairs = [_joined(self.pairs, 2, self.device)]
         options = {} if dist_sync_fn is None else {"dist_sync_fn": dist_sync_fn}
         super()._sync_dist(process_group=process_group, **options)
 
@@ -201,6 +210,16 @@ class RankingMetrics(Metric):
         place = place.masked_fill(relevant == PAD, PAD)
         ranks, lists = rank(scores.gather(1, columns.clamp_min(0)), place, allowed=allowed, k=k, users=users)
         return ranks, columns.gather(1, lists.clamp_min(0)).masked_fill(lists == PAD, PAD)
+
+    def _add_pairs(self, scores: Tensor, relevant: Tensor, batch: QueryBatch) -> None:
+        """Add the labelled pairs of a batch; ``relevant`` (q, r) columns."""
+        if batch.disliked is not None:
+            negatives = self._columns(batch.disliked, "disliked")
+        elif batch.candidates.shape[1]:
+            negatives = label_metrics.as_many(self._columns(batch.candidates, "candidates"), relevant)
+        else:
+            return
+        self.pairs.append(label_metrics.labelled_pairs(scores, relevant, negatives))
 
     def _add(self, item_group: int, members: Tensor, values: Tensor) -> None:
         """Add per-query ``values`` (q, m) to an item group; ``members`` (3, q) says who is in which user group."""
@@ -242,6 +261,12 @@ class RankingMetrics(Metric):
             result |= {f"coverage@{k}": value for k, value in zip(self.ks, list_metrics.coverage(self.listed_counts))}
             result |= {f"gini@{k}": value for k, value in zip(self.ks, list_metrics.gini(self.listed_counts))}
         return result
+
+
+def _joined(rows: list[Tensor] | Tensor, width: int, device: torch.device) -> Tensor:
+    """All ``rows`` as one (n, width) float64 matrix; after a synchronisation they are one already."""
+    kept = rows if isinstance(rows, list) else [rows]
+    return torch.cat([torch.empty((0, width), dtype=torch.float64, device=device), *kept])
 
 
 def _cutoffs(ks: Sequence[int]) -> tuple[int, ...]:

@@ -61,7 +61,7 @@ class Objective(nn.Module):
 
         Args:
             logits: (m,) scores.
-            labels: (m,) 1 for an observed pair, 0 for a sampled one.
+            labels: (m,) 1 for a positive, 0 for a negative.
             weight: (m,) weight of each row in the mean; None is 1 each.
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss of labelled pairs")

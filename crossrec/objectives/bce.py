@@ -1,4 +1,4 @@
-"""Binary cross-entropy on implicit feedback."""
+"""Binary cross-entropy on labelled or implicit feedback."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from crossrec.objectives.base import Objective, at_least, weighted_mean
 
 
 class BCE(Objective):
-    """Classify observed against sampled pairs.
+    """Classify positives against negatives: sampled, or rated low.
 
-    L = mean over all pairs, observed and sampled, of -[y log sigmoid(s) + (1 - y) log(1 - sigmoid(s))]. Both call
-    forms are this mean: :meth:`sampled` gives what :meth:`labelled` gives on the same pairs written as rows.
+    L = mean over all pairs of -[y log sigmoid(s) + (1 - y) log(1 - sigmoid(s))]. Both call forms are this mean:
+    :meth:`sampled` gives what :meth:`labelled` gives on the same pairs written as rows.
 
     Source: He et al., "Neural collaborative filtering", WWW 2017, section 3.1.1; for sequences Kang and McAuley,
     "Self-attentive sequential recommendation", ICDM 2018, the objective of its network training. Deviation: both sum
     where this is a mean over pairs.
 
     Args:
-        n_negatives: negatives of each positive.
+        n_negatives: sampled negatives of each positive; 0 where the data label negatives.
 
     Raises:
-        CrossrecError: ``n_negatives`` is below 1.
+        CrossrecError: ``n_negatives`` is negative.
 
     Example:
         >>> round(BCE().labelled(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0])).item(), 4)
@@ -34,7 +34,7 @@ class BCE(Objective):
 
     def __init__(self, n_negatives: int = 1) -> None:
         super().__init__()
-        at_least("n_negatives", n_negatives, 1)
+        at_least("n_negatives", n_negatives, 0)
         self.n_negatives = n_negatives
 
     def labelled(self, logits: Tensor, labels: Tensor, *, weight: Tensor | None = None) -> Tensor:

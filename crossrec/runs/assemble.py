@@ -13,6 +13,7 @@ import torch
 from crossrec.adaptation.base import Adaptation
 from crossrec.config import build, target_name
 from crossrec.data.datamodule import MultiDomainDataModule
+from crossrec.data.labels import Labelled
 from crossrec.data.schema import Corpus
 from crossrec.data.splits import train_membership
 from crossrec.encoders.base import UserEncoder
@@ -20,6 +21,7 @@ from crossrec.encoders.tuning import Frozen, Tuning
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
+from crossrec.objectives.base import Objective
 from crossrec.runs.corpus import recorded_corpus
 from crossrec.runs.optimizers import optimizer_of, scheduler_of
 from crossrec.runs.record import needs_weights
@@ -75,8 +77,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     if len(trained) < 2 and config["adaptation"]:
         names = ", ".join(config["adaptation"])
         raise CrossrecError(f"adaptation=[{names}] compares domains, but only {trained[0]!r} trains: set adaptation=[]")
-    if getattr(objective, "correct", False) and config["negatives"] != "uniform":
-        raise CrossrecError("objective.correct=true is for uniform negatives: set it to false, or negatives=uniform")
+    _check_negatives(config, objective)
     _check_tuning(config, strategy_class.trains, objective.full)
     datamodule = _datamodule(config, corpus, strategy_class, objective, user_encoder)
     datamodule.setup("fit")
@@ -84,9 +85,10 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     item_encoder = build(
         config["item_encoder"], corpus=corpus, dim=sizes["dim"], train_items=datamodule.train_item_mask()
     )
+    logits = strategy_class.trains and objective.batch == "pointwise"
     metrics = {
-        "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False),
-        "test": _metrics(config, datamodule, datamodule.eval_indices, final=True),
+        "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False, logits=logits),
+        "test": _metrics(config, datamodule, datamodule.eval_indices, final=True, logits=logits),
     }
     model = build(
         config["strategy"],
@@ -100,7 +102,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         target=target,
         metrics=metrics,
         monitor=str(config["evaluation"]["monitor"]),
-        membership=torch.from_numpy(train_membership(corpus, datamodule.split)),
+        membership=torch.from_numpy(train_membership(corpus, datamodule.split, datamodule.train_indices)),
         entities=torch.from_numpy(corpus.items["entity"].to_numpy().copy()),
         train_items=datamodule.train_item_mask(),
         seed=seed,
@@ -108,6 +110,20 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     if not strategy_class.trains:
         model.prepare(datamodule.train_item_counts())
     return Assembly(corpus, datamodule, model)
+
+
+def _check_negatives(config: Mapping[str, Any], objective: Objective) -> None:
+    """Refuse a distribution of negatives for an objective that draws none, or that counts on the uniform one."""
+    negatives = config["negatives"]
+    if negatives == "uniform":
+        return
+    if not objective.n_negatives:
+        raise CrossrecError(
+            f"negatives={negatives} has no effect, because objective={target_name(config['objective'])} draws no "
+            "negatives: leave it out, or choose objective=bpr, bce or sampled_softmax"
+        )
+    if getattr(objective, "correct", False):
+        raise CrossrecError("objective.correct=true is for uniform negatives: set it to false, or negatives=uniform")
 
 
 def _check_tuning(config: Mapping[str, Any], trains: bool, full: bool) -> None:
@@ -149,10 +165,16 @@ def _datamodule(
     config: Mapping[str, Any], corpus: Corpus, strategy: type[Strategy], objective: Any, user_encoder: UserEncoder
 ) -> MultiDomainDataModule:
     evaluation, target = config["evaluation"], target_index(config, corpus)
+    split, threshold = build(config["split"]), config.get("positive_rating")  # the configs of older records have none
+    if threshold is None and objective.batch == "pointwise" and not objective.n_negatives:
+        raise CrossrecError(
+            "objective.n_negatives=0 leaves nothing to tell positives from: give at least 1, or label negatives by "
+            "positive_rating"
+        )
     ranked = protocol(evaluation["protocol"], evaluation["n_candidates"], evaluation["candidate_sampling"])
     return MultiDomainDataModule(
         corpus,
-        build(config["split"]),
+        split if threshold is None else Labelled(split, float(threshold)),
         batch="sequence" if user_encoder.uses_history else objective.batch,
         n_negatives=objective.n_negatives,
         shared_negatives=objective.shared,
@@ -173,10 +195,10 @@ def _datamodule(
 
 
 def _metrics(
-    config: Mapping[str, Any], datamodule: MultiDomainDataModule, domains: list[int], *, final: bool
+    config: Mapping[str, Any], datamodule: MultiDomainDataModule, domains: list[int], *, final: bool, logits: bool
 ) -> dict[int, RankingMetrics]:
     evaluation = config["evaluation"]
-    counts, warm = datamodule.train_item_counts(), datamodule.train_item_mask()
+    counts, warm = datamodule.item_popularity(), datamodule.train_item_mask()
     made = {}
     for index in domains:
         d = datamodule.corpus.domains[index]
@@ -189,6 +211,7 @@ def _metrics(
             keep_users=final,
             lists=final,
             diversity=final and evaluation["diversity"],
+            logits=logits,
         )
     return made
 

@@ -14,8 +14,9 @@ from crossrec.config import target_name
 from crossrec.errors import CrossrecError
 
 SCIENCE = (
-    "seed", "target", "dim", "batch_size", "history_length", "negatives", "split", "sampler", "item_encoder",
-    "user_encoder", "strategy", "adaptation", "objective", "optimizer", "scheduler", "evaluation", "callbacks",
+    "seed", "target", "dim", "batch_size", "history_length", "negatives", "positive_rating", "split", "sampler",
+    "item_encoder", "user_encoder", "strategy", "adaptation", "objective", "optimizer", "scheduler", "evaluation",
+    "callbacks",
 )  # fmt: skip
 """Config keys that change a run's numbers; paths, loggers and launchers do not."""
 
@@ -82,6 +83,8 @@ def science(config: Mapping[str, Any], fingerprint: str, outside: Outside = here
         outside: how to hash those files.
     """
     kept = {key: _content(config[key], outside) for key in SCIENCE if key in config}
+    if kept.get("positive_rating") is None:  # as in the configs of older records
+        kept.pop("positive_rating", None)
     kept["target"] = "all" if kept["target"] is None else kept["target"]
     kept["trainer"] = {key: value for key, value in config["trainer"].items() if key not in MACHINE}
     kept["data"] = fingerprint

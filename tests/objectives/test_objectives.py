@@ -189,7 +189,7 @@ def test_correction_without_a_size_names_the_mend():
         SampledSoftmax(1).sampled(torch.zeros(1), torch.zeros(1, 1))
 
 
-@pytest.mark.parametrize("make", [lambda: BPR(0), lambda: BCE(0), lambda: SampledSoftmax(0), lambda: FullSoftmax(0.0)])
+@pytest.mark.parametrize("make", [lambda: BPR(0), lambda: BCE(-1), lambda: SampledSoftmax(0), lambda: FullSoftmax(0.0)])
 def test_impossible_options_are_refused(make):
     with pytest.raises(CrossrecError, match=r"objective\."):
         make()

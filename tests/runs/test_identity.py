@@ -20,6 +20,7 @@ def test_what_changes_numbers_changes_the_id() -> None:
         "trainer.gradient_clip_val=1.0", "item_encoder.share_entities=true", "evaluation.monitor=recall@10",
         "sampler=cycle", "history_length=9", "negatives=popularity", "scheduler=cosine", "callbacks=none",
         "+trainer.limit_train_batches=3",
+        "positive_rating=4",
     )  # fmt: skip
     ids = [name(change) for change in changes]
     assert len({base, *ids}) == len(ids) + 1
@@ -74,6 +75,12 @@ def test_options_that_came_later_count_where_they_change_something(tiny_model: P
     changes = ('template="x {title}"', "per_domain=true", "experts=2", "gate_noise=true")
     ids = [name(*words, f"{text}.{change}") for change in changes] + [name(*words, "tuning=full")]
     assert len({name(*words), *ids}) == 6
+
+
+def test_without_labels_a_run_is_what_it_was_before_there_were_any() -> None:
+    config = plain(compose([]))
+    assert config.pop("positive_rating") is None
+    assert run_id(config, "abc") == name()
 
 
 def test_code_and_weights_that_are_not_here_count_by_a_known_hash(tmp_path: Path) -> None:
