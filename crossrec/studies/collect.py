@@ -42,8 +42,8 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
         significance: compare every row with the baseline row, user by user.
 
     Raises:
-        CrossrecError: nothing has finished, a metric is not in a run, no corpus has a domain, or two runs of one row
-            and seed evaluate one domain.
+        CrossrecError: nothing has finished, a metric is not in a run, or two runs of one row and seed evaluate one
+            domain.
     """
     results = _results(study, jobs)
     columns = _columns(study, jobs, results)
@@ -103,21 +103,16 @@ def _results(study: Study, jobs: Sequence[Planned]) -> dict[tuple[str, str, str]
 
 def _columns(study: Study, jobs: Sequence[Planned], results: Results) -> list[Column]:
     columns: list[Column] = []
-    every = {MACRO}
     for data in study.data:
         planned = [p for p in jobs if p.job.data == data]
         there = list(dict.fromkeys(domain for _, d, domain in results if d == data and domain != MACRO))
         possible = dict.fromkeys([*there, *(domain for p in planned for domain in p.domains)])
-        every |= possible.keys()
         if study.domains is not None:
             shown = [d for d in study.domains if d in possible or d == MACRO]
         else:
             aimed = {d for p in planned for d in ([p.target] if p.target else p.domains)}
             shown = there or [d for d in possible if d in aimed]
         columns += [Column(data, domain, metric) for domain in shown for metric in study.metrics]
-    for domain in study.domains or ():
-        if domain not in every:
-            raise CrossrecError(f"{study.path}: no run evaluates a domain {domain!r}{nearest(domain, sorted(every))}")
     return columns
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +48,8 @@ def plan(
 ) -> list[Planned]:
     """Compose every job of a study and find its run folder; corpora are prepared where they are not yet.
 
-    With records, a corpus that they know is not prepared, and where a run is not finished its record stands for it.
+    All jobs are composed and checked before a corpus is prepared, and checked again by what the corpora hold. With
+    records, a corpus that they know is not prepared, and where a run is not finished its record stands for it.
 
     Args:
         study: the study.
@@ -57,23 +59,52 @@ def plan(
         trains: what is not finished will be trained, so the data must be at hand and those of the records.
 
     Raises:
-        CrossrecError: a job does not compose; the message names the row. Or the data are not those of the records.
+        CrossrecError: a job does not compose, asks for a metric that is not computed or for a domain that is not
+            there, or a row's search space does not compose; the message names the row. Or the data are not those of
+            the records.
     """
-    from crossrec.studies.checks import check_metrics
+    from crossrec.studies.checks import check_domains, check_metrics, check_target, tried
 
     resolve = Resolver([*study.config_dirs, *config_dirs], records)
-    made = []
+    configs: list[tuple[Job, dict[str, Any]]] = []
+    known: dict[str, tuple[str, ...] | None] = {}
+    searched = {row.name: row for row in study.rows if row.search}
     for job in study.jobs(overrides):
-        try:
-            config, corpus, run = resolve(job.overrides)
+        with _of_row(study, job.row):
+            config = resolve.compose(job.overrides)
             check_metrics(study, config)
-        except CrossrecError as error:
-            raise CrossrecError(f"{study.path}, row {job.row!r}: {error}") from error
+            domains = resolve.domain_names(config)
+            check_target(config, domains)
+        if row := searched.pop(job.row, None):
+            tried(study, row, job.overrides, resolve.compose)
+        known[job.data] = _both(known.get(job.data, ()), domains)
+        configs.append((job, config))
+    check_domains(study, known)
+    made = []
+    there: dict[str, tuple[str, ...] | None] = {}
+    for job, config in configs:
+        with _of_row(study, job.row):
+            _, corpus, run = resolve.locate(config)
+            check_target(config, corpus.domains)
+        there[job.data] = _both(there.get(job.data, ()), corpus.domains)
         target = None if config["target"] in (None, "all") else str(config["target"])
         made.append(Planned(job, run, corpus.domains, target))
+    check_domains(study, there)
     if trains and not all(planned.run.finished for planned in made):
         resolve.check_data()
     return made
+
+
+@contextmanager
+def _of_row(study: Study, row: str) -> Iterator[None]:
+    try:
+        yield
+    except CrossrecError as error:
+        raise CrossrecError(f"{study.path}, row {row!r}: {error}") from error
+
+
+def _both(some: tuple[str, ...] | None, more: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    return None if some is None or more is None else tuple(dict.fromkeys([*some, *more]))
 
 
 class Resolved(NamedTuple):
@@ -96,19 +127,51 @@ class Resolver:
         self.config_dirs = config_dirs
         self.records = records
         self._corpora: dict[str, KnownCorpus] = {}
+        self._names: dict[str, tuple[str, ...] | None] = {}
         self._unread: list[tuple[Mapping[str, Any], KnownCorpus]] = []
 
     def __call__(self, words: Sequence[str]) -> Resolved:
-        """Compose ``words``.
+        """Compose ``words`` and find their run.
 
         Raises:
             CrossrecError: they do not compose, or the corpus cannot be prepared.
         """
+        return self.locate(self.compose(words))
+
+    def compose(self, words: Sequence[str]) -> dict[str, Any]:
+        """Config of ``words`` as plain values.
+
+        Raises:
+            CrossrecError: they do not compose.
+        """
         from crossrec.config import compose, plain
+
+        return plain(compose(words, config_dirs=self.config_dirs))
+
+    def domain_names(self, config: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """Names of the domains of a config's data as records or the source's options tell them; None where none do.
+
+        Raises:
+            CrossrecError: an option of the source is wrong.
+        """
+        from crossrec.config import build
+
+        content = _content(config)
+        if content not in self._names:
+            known = None if self.records is None else self.records.corpus(config)
+            names = known.domains if known else build(config["data"]["source"]).domain_names()
+            self._names[content] = None if names is None else tuple(names)
+        return self._names[content]
+
+    def locate(self, config: dict[str, Any]) -> Resolved:
+        """Find the run of a config.
+
+        Raises:
+            CrossrecError: its corpus cannot be prepared.
+        """
         from crossrec.runs.identity import here, here_or
 
-        config = plain(compose(words, config_dirs=self.config_dirs))
-        content = json.dumps([config["data"], config["paths"]["prepared"]], sort_keys=True, default=str)
+        content = _content(config)
         if content not in self._corpora:
             self._corpora[content] = self._corpus(config)
         corpus = self._corpora[content]
@@ -138,6 +201,10 @@ class Resolver:
             return _prepared(config)
         self._unread.append((config, known))
         return known
+
+
+def _content(config: Mapping[str, Any]) -> str:
+    return json.dumps([config["data"], config["paths"]["prepared"]], sort_keys=True, default=str)
 
 
 def _prepared(config: Mapping[str, Any]) -> KnownCorpus:

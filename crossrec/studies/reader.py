@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossrec.errors import CrossrecError
-from crossrec.studies.search_space import word_of
+from crossrec.studies.search_space import Dimension, read_space, word_of
 from crossrec.studies.study import Row, Study, Tolerance
 from crossrec.suggestions import nearest
 
@@ -153,10 +153,8 @@ class _Reader:
         if not isinstance(runs, list):
             raise self.error(f"{key}.runs must be a list of lists of overrides")
         parts = tuple(self.words(run, f"{key}.runs") for run in runs)
-        search = node.get("search") or {}
-        if not isinstance(search, dict):
-            raise self.error(f"{key}.search must map config keys to search spaces")
         over = node.get("over")
+        search = self.search(node.get("search") or {}, key, over)
         if over is None:
             return [Row(name, overrides, parts, search=search)]
         if not isinstance(over, dict) or len(over) != 1 or not all(isinstance(v, list) and v for v in over.values()):
@@ -174,10 +172,24 @@ class _Reader:
             for word in map(word_of, values)
         ]
 
+    def search(self, node: Any, key: str, over: Any) -> tuple[Dimension, ...]:
+        if not isinstance(node, dict):
+            raise self.error(f"{key}.search must map config keys to search spaces")
+        space = read_space(node, f"{self.path}: {key}")
+        for searched in (d.key.lstrip("+") for d in space):
+            if searched == "seed":
+                raise self.error(f"{key}.search: seed is searched; it is no hyper-parameter")
+            if isinstance(over, dict) and searched in over:
+                raise self.error(f"{key}: {searched} is both searched and given by over")
+        return space
+
     def published(
         self, rows: Sequence[str], data: Sequence[str], metrics: Sequence[str], domains: Sequence[str] | None
     ) -> dict[tuple[str, str, str, str], tuple[float, float | None]]:
-        """Read the CSV of published values, ``dataset,method,domain,metric,value,std``; other methods stay out."""
+        """Read the CSV of published values, ``dataset,method,domain,metric,value,std``; other methods stay out.
+
+        ``dataset`` is a name of the study's ``data``, and is there exactly when the study names any.
+        """
         name = self.node.get("published")
         if name is None:
             return {}
@@ -190,17 +202,23 @@ class _Reader:
             frame = pl.read_csv(path, infer_schema=False)
         except pl.exceptions.PolarsError as error:
             raise CrossrecError(f"{path} is not a CSV table: {error}") from None
-        wanted = ("dataset", "method", "domain", "metric", "value")
+        named = len(data) > 1 or bool(data[0])
+        wanted = ("dataset", "method", "domain", "metric", "value")[0 if named else 1 :]
         missing = [c for c in wanted if c not in frame.columns]
         if missing:
             raise CrossrecError(f"{path} has no column {missing[0]!r}; it needs {', '.join(wanted)}")
+        if "dataset" in frame.columns and not named:
+            raise CrossrecError(
+                f"{path} has a column 'dataset', but {self.path.name} names no data: leave it out, or name them "
+                f"as in data: {{ml-100k: [data=movielens]}}"
+            )
         if not self.node.get("source"):
             raise self.error("published values need a source: say where they are from")
         found: dict[tuple[str, str, str, str], tuple[float, float | None]] = {}
         for line, entry in enumerate(frame.iter_rows(named=True), 2):
             key = (
                 entry["method"],
-                entry["dataset"] if len(data) > 1 or data[0] else "",
+                entry["dataset"] if named else "",
                 entry["domain"],
                 entry["metric"],
             )

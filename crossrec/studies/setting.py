@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from crossrec.errors import CrossrecError
-from crossrec.studies.search_space import Dimension, examples, read_space
+from crossrec.studies.checks import check_monitor, check_target, tried
+from crossrec.studies.jobs import Resolver, plan
+from crossrec.studies.search_space import Dimension
 from crossrec.studies.study import Row, Study
 
 
@@ -21,7 +23,6 @@ class Setting:
         row: its row.
         data: name of its data set; empty where the study has one.
         part: which of the row's runs.
-        space: what is searched.
         more: overrides of the command line; they win over the study's.
     """
 
@@ -29,7 +30,6 @@ class Setting:
     row: Row
     data: str
     part: int
-    space: tuple[Dimension, ...]
     more: tuple[str, ...] = ()
 
     @property
@@ -37,6 +37,11 @@ class Setting:
         """Row, data set and, of a row of several runs, which."""
         part = str(self.part + 1) if len(self.row.runs) > 1 else ""
         return " ".join(filter(None, (self.row.name, self.data, part)))
+
+    @property
+    def space(self) -> tuple[Dimension, ...]:
+        """What is searched."""
+        return self.row.search
 
     @property
     def name(self) -> str:
@@ -68,7 +73,7 @@ def option_name(text: str) -> str:
 
 
 def settings(study: Study, rows: Sequence[str] = (), overrides: Sequence[str] = ()) -> list[Setting]:
-    """List what a study has to tune, every key checked by composing it.
+    """List what a study has to tune, with its rows checked as a sweep of them would and every key by composing it.
 
     Args:
         study: with rows that have a ``search:``.
@@ -78,34 +83,34 @@ def settings(study: Study, rows: Sequence[str] = (), overrides: Sequence[str] = 
     Raises:
         CrossrecError: there is nothing to search, a range is wrong, a key does not compose or is set twice.
     """
-    from crossrec.config import compose, plain
-
     chosen = [study.row(name) for name in rows] or [row for row in study.rows if row.search]
     if not chosen:
         raise CrossrecError(
             f"{study.path}: no row has a search: mapping, such as search: {{dim: {{choice: [32, 64]}}}}"
         )
-    made = []
+    set_here = [w.partition("=")[0].lstrip("+") for w in overrides]
     for row in chosen:
         where = f"{study.path}: rows.{row.name}"
         if not row.search:
             raise CrossrecError(f"{where} has no search: mapping")
-        space = read_space(row.search, where)
-        for key in (d.key.lstrip("+") for d in space):
-            if row.parameter and key == row.parameter[0]:
-                raise CrossrecError(f"{where}: {key} is both searched and given by over")
-            if key == "seed":
-                raise CrossrecError(f"{where}: seed is searched; it is no hyper-parameter")
-            if key in [w.partition("=")[0].lstrip("+") for w in overrides]:
+        for key in (d.key.lstrip("+") for d in row.search):
+            if key in set_here:
                 raise CrossrecError(f"{where} searches {key}, so it cannot be set on the command line")
+    plain_rows = tuple(replace(row, search=()) for row in chosen)
+    plan(replace(study, rows=plain_rows, seeds=study.seeds[:1]), overrides)
+    resolve = Resolver(study.config_dirs)
+
+    def checked(words: Sequence[str]) -> None:
+        config = resolve.compose(words)
+        check_monitor(config["evaluation"])
+        check_target(config, resolve.domain_names(config))
+
+    made = []
+    for row in chosen:
         for data in study.data:
             for part in range(len(row.runs)):
-                setting = Setting(study, row, data, part, space, tuple(overrides))
-                for values in examples(space):
-                    try:
-                        plain(compose(setting.words(values), config_dirs=study.config_dirs))
-                    except CrossrecError as error:
-                        raise CrossrecError(f"{where}.search, tried with {' '.join(values)}: {error}") from error
+                setting = Setting(study, row, data, part, tuple(overrides))
+                tried(study, row, setting.words([]), checked)
                 made.append(setting)
     names = [s.name for s in made]
     for setting in made:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from crossrec.errors import CrossrecError
+from crossrec.studies.search_space import Dimension
 from crossrec.suggestions import nearest
 
 
@@ -21,14 +22,14 @@ class Row:
         runs: more overrides, one list for each run of a seed; the row takes its domains from all of them. One empty
             list when the row is one run a seed.
         parameter: (key, value) where the row is one of a list of values (``over``).
-        search: config key -> search space, for ``crossrec tune``; as in the file, unchecked.
+        search: the space that ``crossrec tune`` searches; empty for none.
     """
 
     name: str
     overrides: tuple[str, ...]
     runs: tuple[tuple[str, ...], ...] = ((),)
     parameter: tuple[str, float | str] | None = None
-    search: Mapping[str, Any] = field(default_factory=dict)
+    search: tuple[Dimension, ...] = ()
 
 
 class Job(NamedTuple):

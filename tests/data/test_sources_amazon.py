@@ -37,8 +37,9 @@ def fails(source, *parts):
 
 
 def test_2014_reviews_and_python_literal_metadata(root):
-    domain = Amazon("2014", ["Beauty"], root, text_length=60).read().domains[0]
-    assert domain.name == "Beauty"
+    source = Amazon("2014", ["Beauty"], root, text_length=60)
+    domain = source.read().domains[0]
+    assert [domain.name] == source.domain_names() == ["Beauty"]
     assert domain.interactions.rows() == [("A1", "B1", 5.0, 1000), ("A2", "B2", 3.0, 2000)]
     assert domain.items.to_dicts() == [
         {

@@ -26,6 +26,7 @@ def fails(source, *parts):
 
 def test_reads_typed_headers_titles_and_text(root):
     a, b = RecBole(root, ["a", "b"]).read().domains
+    assert [a.name, b.name] == RecBole(root, ["a", "b"]).domain_names()
     assert a.interactions.rows() == [("u1", "i1", 4.0, 10), ("u2", "i2", 3.0, 11)]
     assert a.items.to_dicts() == [
         {

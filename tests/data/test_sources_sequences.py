@@ -50,7 +50,7 @@ def kitchen(tmp_path):
 
 def test_food_kitchen_pools_all_lines(kitchen):
     food, pans = FoodKitchen(kitchen).read().domains
-    assert (food.name, pans.name) == ("food", "kitchen")
+    assert [food.name, pans.name] == FoodKitchen(kitchen).domain_names() == ["food", "kitchen"]
     assert food.interactions.select("user", "item", "time").rows() == [
         ("train_A-1", "B0", 0),
         ("train_A-1", "B1", 1),
@@ -104,6 +104,7 @@ def test_abxi_keeps_the_mixed_order_and_the_papers_split(afk):
     assert corpus.items["title"].to_list() == [None, "Jam", None, None]
     assert names == ["P", "Q", "R", "S"]
     assert corpus.timed and corpus.ordered
+    assert tuple(d.name for d in corpus.domains) == source.domain_names()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,7 @@ def test_p5_shares_users_and_counts_positions_per_domain(tmp_path):
     assert (source.timed, source.ordered) == (False, True)
     corpus = prepare(source, cache_dir=tmp_path / "cache")
     assert len(corpus.overlap("Beauty", "Toys")) == 1
+    assert [d.name for d in corpus.domains] == source.domain_names()
     assert corpus.interactions.filter(user=0)["time"].to_list() == [0, 0, 1, 1]
     assert corpus.items.select("name", "title").rows() == [
         ("X", "soft soap"),

@@ -22,6 +22,7 @@ def hit_at_10(scores, users, items):
 
 def test_true_tastes_beat_popularity_by_far():
     source = Synthetic()
+    assert [domain.name for domain in source.read().domains] == source.domain_names() == ["a", "b"]
     for domain, truth in zip(source.read().domains, source.truth()):
         items = positions(domain)
         users = domain.interactions["user"].rank("dense").to_numpy().astype(int) - 1

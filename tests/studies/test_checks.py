@@ -1,14 +1,20 @@
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import run
 from study_files import write_study
 
+from crossrec.cli import main
 from crossrec.commands.train import composed
+from crossrec.data.sources.base import Source
+from crossrec.data.sources.synthetic import Synthetic
 from crossrec.errors import CrossrecError
 from crossrec.runs.summary import domain_rows
 from crossrec.studies.checks import check_metrics, metric_names
 from crossrec.studies.reader import read_study
+from crossrec.studies.selection import select
 
 
 @pytest.mark.parametrize("strategy", ["popularity", "merged"])
@@ -36,3 +42,84 @@ def test_a_metric_that_no_run_computes_is_told(tmp_path: Path, small: list[str],
     check_metrics(read_study(write_study(tmp_path, small, metrics=["recall@20", "gini@5", "auc"])), config)
     with pytest.raises(CrossrecError, match=message):
         check_metrics(read_study(write_study(tmp_path, small, metrics=["recall@20", metric])), config)
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "metric": (
+        {"metrics": ["ndgc@10"]},
+        r"row 'popularity': metrics: 'ndgc@10' is not computed .*did you mean ndcg@10",
+    ),
+    "monitor": (
+        {"rows": {"popularity": ["strategy=popularity"], "merged": ["strategy=merged", "evaluation.monitor=ndcg@7"]}},
+        r"row 'merged': evaluation\.monitor=ndcg@7 is not computed in validation with evaluation\.ks=.*mean .*ndcg@",
+    ),
+    "group": (
+        {"rows": {"merged": ["strategy=merged", "evaluation.monitor=warm_user/ndcg@10"]}},
+        r"row 'merged': evaluation\.monitor=warm_user/ndcg@10: no group 'warm_user'; did you mean warm_users",
+    ),
+    "target": (
+        {"rows": {"mmd": {"overrides": ["strategy=mmd"], "runs": [["target=a"], ["target=bb"]]}}},
+        r"row 'mmd': target=bb: the data have no such domain; did you mean b\?",
+    ),
+    "domains": ({"domains": ["a", "bb"]}, r"domains: the data have no domain 'bb'; did you mean b\?"),
+    "kind": (
+        {"rows": {"mmd": {"overrides": ["strategy=mmd"], "search": {"dim": {"itn": [4, 8]}}}}},
+        r"rows\.mmd\.search\.dim: no kind 'itn'; did you mean int\?",
+    ),
+    "searched key": (
+        {"rows": {"mmd": {"overrides": ["strategy=mmd"], "search": {"optimizer.lrr": {"log": [0.1, 1]}}}}},
+        r"rows\.mmd\.search, tried with optimizer\.lrr=0\.1: no config key 'optimizer\.lrr'",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_study_is_told_before_a_corpus_is_prepared(
+    tmp_path: Path, small: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a corpus is prepared, or a run is launched, for a study that is wrong")
+
+    monkeypatch.setattr("crossrec.runs.corpus.prepare", never)
+    monkeypatch.setattr("crossrec.studies.sweep.sweep", never)
+    keys, message = WRONG[wrong]
+    study = write_study(tmp_path, small, seeds=[0], **keys)
+    for words in (["sweep"], ["sweep", "--dry-run"], ["table"]):
+        with pytest.raises(SystemExit):
+            main([words[0], str(study), *words[1:]])
+        said = capsys.readouterr().err.strip()
+        assert re.search(message, said) and str(study) in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"rows": {"popularity": ["strategy=popularity", "target=bb"]}}, r"row 'popularity': target=bb: .*mean b\?"),
+        ({"domains": ["bb"]}, r"domains: the data have no domain 'bb'; did you mean b\?"),
+    ],
+)
+def test_domains_that_only_the_corpus_tells_are_checked_before_the_first_job(
+    tmp_path: Path,
+    small: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    keys: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.setattr(Synthetic, "domain_names", Source.domain_names)
+    study = write_study(tmp_path, small, seeds=[0], **keys)
+    for words in (["sweep"], ["sweep", "--dry-run"], ["table"]):
+        with pytest.raises(SystemExit):
+            main([words[0], str(study), *words[1:]])
+        assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_published_value_of_a_domain_that_is_not_there_is_told(tmp_path: Path, small: list[str]) -> None:
+    (tmp_path / "published.csv").write_text("method,domain,metric,value\npopularity,bb,ndcg@10,0.1\n")
+    keys = {"published": "published.csv", "source": "a paper", "tolerance": {"relative": 0.1}}
+    study = write_study(tmp_path, small, seeds=[0], **keys)
+    with pytest.raises(
+        CrossrecError, match=r"study\.yaml: published: a value of row 'popularity' is of the domain 'bb'"
+    ):
+        select(study, [])

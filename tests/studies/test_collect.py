@@ -26,12 +26,12 @@ def swept(study: Path) -> Selection:
 
 
 def test_cells_are_means_over_seeds_of_the_test_metrics(small: list[str], tmp_path: Path) -> None:
-    published = "dataset,method,domain,metric,value,std,seeds\n"
+    published = "method,domain,metric,value,std,seeds\n"
     quick = [*small, "trainer.max_epochs=1"]
     chosen = swept(write_study(tmp_path, quick, baseline="popularity"))
     column = Column("", "a", "ndcg@10")
     values = [p.run.metrics["test"]["test/a/ndcg@10"] for p in chosen.jobs if p.job.row == "merged"]
-    published += f"x,merged,a,ndcg@10,{statistics.fmean(values) * 1.01},,3\nx,popularity,a,ndcg@10,0.9,0.1,3\n"
+    published += f"merged,a,ndcg@10,{statistics.fmean(values) * 1.01},,3\npopularity,a,ndcg@10,0.9,0.1,3\n"
     (tmp_path / "p.csv").write_text(published)
     keys = {"published": "p.csv", "source": "a paper", "tolerance": {"relative": 0.02}}
     chosen = select(write_study(tmp_path, quick, baseline="popularity", **keys), [])
@@ -100,9 +100,9 @@ def test_wrong_metrics_and_domains_are_named(small: list[str], tmp_path: Path) -
     misspelt = write_study(tmp_path, small, rows=rows, seeds=[0], metrics=["ndgc@10"])
     with pytest.raises(CrossrecError, match=r"row 'popularity': metrics: 'ndgc@10' is not computed .*ndcg@10"):
         select(misspelt, [])
-    chosen = select(write_study(tmp_path, small, rows=rows, seeds=[0], domains=["macro", "c"]), [])
-    with pytest.raises(CrossrecError, match="no run evaluates a domain 'c'"):
-        collect(chosen.study, chosen.jobs)
+    other = write_study(tmp_path, small, rows=rows, seeds=[0], domains=["macro", "c"])
+    with pytest.raises(CrossrecError, match=r"domains: the data have no domain 'c'; valid names are a, b, macro"):
+        select(other, [])
     chosen = select(write_study(tmp_path, small, rows=rows, seeds=[0], domains=["macro"]), [])
     (recall, _) = collect(chosen.study, chosen.jobs).columns
     assert recall.domain == "macro"

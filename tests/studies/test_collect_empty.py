@@ -4,11 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from running import run
 from study_files import ROWS, write_study
 
-from crossrec.errors import CrossrecError
 from crossrec.studies.collect import collect
 from crossrec.studies.jobs import Planned
 from crossrec.studies.selection import select
@@ -48,9 +46,6 @@ def test_a_data_set_without_a_finished_run_keeps_its_columns(small: list[str], t
     rows = {"alone": {**ALONE, "runs": [["target=b"]]}}
     table = tabled(write_study(tmp_path, small, data=data, rows=rows, seeds=[0], metrics=["ndcg@10"]), first)
     assert [(c.data, c.domain) for c in table.columns] == [("first", "b"), ("second", "b")]
-    study = write_study(tmp_path, small, data=data, rows=rows, seeds=[0], domains=["b", "c"])
-    with pytest.raises(CrossrecError, match="no run evaluates a domain 'c'"):
-        tabled(study, first)
 
 
 def test_a_finished_run_without_the_domain_is_not_called_missing(small: list[str], tmp_path: Path) -> None:

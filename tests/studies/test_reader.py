@@ -49,7 +49,7 @@ def test_a_row_over_values_is_a_row_each(tmp_path: Path) -> None:
 
 def test_published_values_of_the_rows(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(
-        "dataset,method,domain,metric,value,std,seeds\nX,a,d,ndcg@10,0.25,0.01,5\nX,other,d,ndcg@10,0.5,,1\nX,b,d,ndcg@10,0.1,,1\n"
+        "method,domain,metric,value,std,seeds\na,d,ndcg@10,0.25,0.01,5\nother,d,ndcg@10,0.5,,1\nb,d,ndcg@10,0.1,,1\n"
     )
     study = read_study(written(tmp_path, published="p.csv", source="a paper", tolerance={"relative": 0.02}))
     assert study.published == {("a", "", "d", "ndcg@10"): (0.25, 0.01), ("b", "", "d", "ndcg@10"): (0.1, None)}
@@ -107,6 +107,14 @@ def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
         ({"rows": {"a": {"over": {"x": []}}}}, r"rows\.a\.over must map one config key"),
         ({"rows": {"a": {"runs": "x"}}}, r"rows\.a\.runs must be a list"),
         ({"rows": {"a": {"search": []}, "b": {"search": [1]}}}, r"rows\.b\.search must map"),
+        (
+            {"rows": {"a": {"search": {"lr": {"lgo": [1, 2]}}}}},
+            r"rows\.a\.search\.lr: no kind 'lgo'; did you mean log\?",
+        ),
+        (
+            {"rows": {"a": {"over": {"dim": [1, 2]}, "search": {"dim": {"int": [1, 2]}}}}},
+            r"rows\.a: dim is both searched and given by over",
+        ),
         ({"rows": {"a x=1": [], "a": {"over": {"x": [1]}}}}, "two rows are named 'a x=1'"),
         ({"baseline": "aa"}, "baseline 'aa' is not a row"),
         ({"data": ["x"]}, "data must map names"),
@@ -123,7 +131,7 @@ def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, object], message: str) -> None:
-    (tmp_path / "p.csv").write_text("dataset,method,domain,metric,value\nX,a,d,ndcg@10,0.25\n")
+    (tmp_path / "p.csv").write_text("method,domain,metric,value\na,d,ndcg@10,0.25\n")
     with pytest.raises(CrossrecError, match=message):
         read_study(written(tmp_path, **keys))
 
@@ -131,15 +139,16 @@ def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, object], message
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("dataset,method,domain,value\n", "has no column 'metric'"),
-        ("dataset,method,domain,metric,value\nX,a,d,m,high\n", "line 2: value and std must be numbers"),
-        ("dataset,method,domain,metric,value\nX,a,d,auc,1\nY,a,d,auc,2\n", "line 3: a second value for a d auc"),
-        ("dataset,method,domain,metric,value\nX,z,d,m,1\n", r"no method is named as a row of study\.yaml \(a, b\)"),
-        ("dataset,method,domain,metric,value\nX,a,d,auc,nan\n", "line 2: value and std must be finite"),
-        ("dataset,method,domain,metric,value,std\nX,a,d,auc,1,inf\n", "line 2: value and std must be finite"),
-        ("dataset,method,domain,metric,value\nX,a,d,ndgc@10,1\n", r"line 2: metric 'ndgc@10' .*mean ndcg@10"),
-        ("dataset,method,domain,metric,value\nX,a,dd,auc,1\n", r"line 2: domain 'dd' .*did you mean d\?"),
-        ("dataset,method,domain,metric,value\nX,a,,auc,1\n", r"line 2: domain None is not"),
+        ("method,domain,value\n", "has no column 'metric'"),
+        ("dataset,method,domain,metric,value\nX,a,d,auc,1\n", r"has a column 'dataset', but study\.yaml names no data"),
+        ("method,domain,metric,value\na,d,m,high\n", "line 2: value and std must be numbers"),
+        ("method,domain,metric,value\na,d,auc,1\na,d,auc,2\n", "line 3: a second value for a d auc"),
+        ("method,domain,metric,value\nz,d,m,1\n", r"no method is named as a row of study\.yaml \(a, b\)"),
+        ("method,domain,metric,value\na,d,auc,nan\n", "line 2: value and std must be finite"),
+        ("method,domain,metric,value,std\na,d,auc,1,inf\n", "line 2: value and std must be finite"),
+        ("method,domain,metric,value\na,d,ndgc@10,1\n", r"line 2: metric 'ndgc@10' .*mean ndcg@10"),
+        ("method,domain,metric,value\na,dd,auc,1\n", r"line 2: domain 'dd' .*did you mean d\?"),
+        ("method,domain,metric,value\na,,auc,1\n", r"line 2: domain None is not"),
         ("", "is not a CSV table"),
     ],
 )

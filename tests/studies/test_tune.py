@@ -177,7 +177,14 @@ def test_a_strategy_that_trains_nothing_has_no_value(quick: None, path: Path) ->
             "rows.mmd.search, tried with optimizer.lrr=1: no config key 'optimizer.lrr'",
         ),
         ({"user_encoder": {"choice": ["id", "transfromer"]}}, {}, "no option 'transfromer' for user_encoder"),
-        ({"seed": {"int": [1, 2]}}, {}, "seed is searched; it is no hyper-parameter"),
+        ({"seed": {"int": [1, 2]}}, {}, "rows.mmd.search: seed is searched; it is no hyper-parameter"),
+        ({"target": {"choice": ["a", "c"]}}, {}, "tried with target=c: target=c: the data have no such domain"),
+        (
+            {"evaluation.monitor": {"choice": ["ndcg@10", "ndcg@7"]}},
+            {},
+            "tried with evaluation.monitor=ndcg@7: evaluation.monitor=ndcg@7 is not computed in validation",
+        ),
+        (SEARCH, {"overrides": ["target=c"]}, "row 'mmd': target=c: the data have no such domain"),
         (SEARCH, {"overrides": ["dim=4"]}, "rows.mmd searches dim, so it cannot be set on the command line"),
         (SEARCH, {"rows": ["plain"]}, "rows.plain has no search: mapping"),
         (SEARCH, {"rows": ["mmdd"]}, "no row 'mmdd'; did you mean mmd?"),
@@ -187,10 +194,10 @@ def test_a_strategy_that_trains_nothing_has_no_value(quick: None, path: Path) ->
 def test_what_cannot_be_tuned_is_told(
     tmp_path: Path, small: list[str], search: dict[str, Any], arguments: dict[str, Any], message: str
 ) -> None:
-    study = read_study(study_file(tmp_path, small, search))
+    path = study_file(tmp_path, small, search)
     with pytest.raises(CrossrecError, match=re.escape(message)) as caught:
-        settings(study, **arguments)
-    assert "lab.yaml: " in str(caught.value)
+        settings(read_study(path), **arguments)
+    assert "lab.yaml" in str(caught.value)
 
 
 def test_each_data_set_and_each_run_of_a_row_is_tuned_by_itself(tmp_path: Path, small: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ class ABXI(Source):
     def options(self) -> dict[str, Any]:
         """Return the domains' names and whether there are titles."""
         return {"domains": list(self.domains), "titles": self.titles is not None}
+
+    def domain_names(self) -> Sequence[str]:
+        """Return both names."""
+        return self.domains
 
     def read(self) -> RawSource:
         """Read both domains; see :class:`Source`."""

@@ -152,6 +152,10 @@ class Amazon(Source):
         keys = ("version", "categories", "five_core", "text_length", "bad_rows")
         return {**{k: getattr(self, k) for k in keys}, "columns": list(_COLUMNS)}
 
+    def domain_names(self) -> Sequence[str]:
+        """Return the categories."""
+        return self.categories
+
     def read(self) -> RawSource:
         """Read every category; see :class:`Source`."""
         rejects = Rejects(self.bad_rows)

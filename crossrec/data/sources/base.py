@@ -73,6 +73,13 @@ class Source(ABC):
     def options(self) -> dict[str, Any]:
         """Return the JSON values which, with the files' bytes, define what is read (no paths)."""
 
+    def domain_names(self) -> Sequence[str] | None:
+        """Return the domains' names, in the order of :meth:`read`; None where only the files tell them.
+
+        No file is read: a study's targets are checked by it before a corpus is prepared.
+        """
+        return None
+
 
 def raw_domain(
     name: str, interactions: pl.DataFrame, items: pl.DataFrame | None = None, users: pl.DataFrame | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,10 @@ class FoodKitchen(Source):
     def options(self) -> dict[str, Any]:
         """Return nothing: the files say all."""
         return {}
+
+    def domain_names(self) -> Sequence[str]:
+        """Return food and kitchen."""
+        return list(DOMAINS.values())
 
     def read(self) -> RawSource:
         """Read both domains; see :class:`Source`."""

@@ -123,6 +123,10 @@ class MovieLens(Source):
         """Return the domains, and what is read beside titles."""
         return {"domains": self.domains, "category": "genres", "users": "age gender occupation"}
 
+    def domain_names(self) -> Sequence[str]:
+        """Return the domains asked for."""
+        return self.domains
+
     def read(self) -> RawSource:
         """Read every domain; see :class:`Source`."""
         files = self.files()

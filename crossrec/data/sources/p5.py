@@ -51,6 +51,10 @@ class P5(Source):
         """Return the domains."""
         return {"domains": self.domains}
 
+    def domain_names(self) -> Sequence[str]:
+        """Return the folders' names."""
+        return self.domains
+
     def read(self) -> RawSource:
         """Read every domain; see :class:`Source`."""
         return RawSource([_domain(d, *self._texts(d), self.root / d / "pgpr") for d in self.domains])

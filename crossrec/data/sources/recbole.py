@@ -104,6 +104,10 @@ class RecBole(Source):
             "bad_rows": self.bad_rows,
         }
 
+    def domain_names(self) -> Sequence[str]:
+        """Return the folders' names."""
+        return self.domains
+
     def read(self) -> RawSource:
         """Read every domain; see :class:`Source`."""
         rejects = Rejects(self.bad_rows)

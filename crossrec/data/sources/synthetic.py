@@ -122,6 +122,10 @@ class Synthetic(Source):
         """Return the tastes and items that generated each domain."""
         return [self._truth(d) for d in range(self.n_domains)]
 
+    def domain_names(self) -> Sequence[str]:
+        """Return a, b, c, ..."""
+        return list(string.ascii_lowercase[: self.n_domains])
+
     def read(self) -> RawSource:
         """Draw all domains; see :class:`Source`."""
         return RawSource([self._domain(d, truth) for d, truth in enumerate(self.truth())])

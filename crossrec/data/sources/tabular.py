@@ -110,6 +110,10 @@ class Tabular(Source):
             "file_order": self.file_order,
         }
 
+    def domain_names(self) -> Sequence[str]:
+        """Return the names that the tables go by."""
+        return list(self.domains)
+
     def read(self) -> RawSource:
         """Read every domain; see :class:`Source`."""
         rejects = Rejects(self.bad_rows)
