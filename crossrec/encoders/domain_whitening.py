@@ -37,6 +37,8 @@ class DomainWhitening(nn.Module):
         features (n, w), domains (n,) -> (n, ``out_width``).
     """
 
+    domain_rows = ("each",)
+
     def __init__(
         self, domains: Sequence[str], width: int, kind: Kind, dim: int | None = None, epsilon: float = 1e-5
     ) -> None:

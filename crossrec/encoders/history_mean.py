@@ -33,6 +33,7 @@ class HistoryMeanEncoder(UserEncoder):
     """
 
     uses_history = True
+    domain_rows = ("log_weight",)
 
     def __init__(
         self, corpus: Corpus, dim: int = 64, *, domain_weights: bool = False, history: History = "mixed"

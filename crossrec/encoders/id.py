@@ -63,6 +63,7 @@ class IdEncoder(ItemEncoder):
         (...) item ids -> (..., dim).
     """
 
+    id_rows = ("weight",)
     rows: Tensor
 
     def __init__(

@@ -85,6 +85,7 @@ class CausalTransformerEncoder(UserEncoder):
     """
 
     uses_history = True
+    domain_rows = ("domain.weight",)
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class UserIdEncoder(UserEncoder):
     """
 
     uses_history = False
+    id_rows = ("table.weight",)
 
     def __init__(self, corpus: Corpus, dim: int = 64, *, init: Init = "normal", std: float = 0.02) -> None:
         super().__init__()

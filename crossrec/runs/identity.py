@@ -75,7 +75,8 @@ def here_or(known: Mapping[str, str]) -> Outside:
 def science(config: Mapping[str, Any], fingerprint: str, outside: Outside = here) -> dict[str, Any]:
     """Return the part of a resolved config that a run's numbers depend on.
 
-    Code of the user's own counts by its source file, a pretrained model by its weights.
+    Code of the user's own counts by its source file, a pretrained model by its weights, and a run that this one begins
+    from by its id and its weights, wherever it lies.
 
     Args:
         config: the resolved config as plain values.
@@ -88,7 +89,29 @@ def science(config: Mapping[str, Any], fingerprint: str, outside: Outside = here
     kept["target"] = "all" if kept["target"] is None else kept["target"]
     kept["trainer"] = {key: value for key, value in config["trainer"].items() if key not in MACHINE}
     kept["data"] = fingerprint
+    if (init := beginning(config)) is not None:
+        source = Path(init["from"])
+        name = source.resolve().name
+        weights = outside(weights_name(name), partial(_weights_hash, source))
+        kept["init"] = {"run": name, "weights": weights, "freeze": sorted(init["freeze"])}
     return kept
+
+
+def beginning(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the group ``init`` of a run that begins with another's weights; None of one that does not.
+
+    Raises:
+        CrossrecError: ``freeze`` is no list, or is given where nothing is handed over.
+    """
+    init: Mapping[str, Any] = config.get("init") or {}  # the configs of older records have none
+    freeze = init.get("freeze") or []
+    if not isinstance(freeze, list):
+        raise CrossrecError(f"init.freeze={freeze!r} must be a list of parts, such as [user_encoder]")
+    if freeze and not init.get("from"):
+        raise CrossrecError(
+            f"init.freeze=[{', '.join(freeze)}] keeps what is handed over, but init.from is null: name a run's folder"
+        )
+    return {"from": str(init["from"]), "freeze": freeze} if init.get("from") else None
 
 
 def _content(node: Any, outside: Outside) -> Any:
@@ -107,6 +130,17 @@ def _content(node: Any, outside: Outside) -> Any:
         options = (node["model"], node["pooling"], node["prefix"], node["max_length"])
         made["model"] = outside(f"model {' '.join(map(str, options))}", partial(_model_key, *options))
     return made
+
+
+def weights_name(run: str) -> str:
+    """Return what the weights of the run with this id are called where their hash is asked for."""
+    return f"weights of {run}"
+
+
+def _weights_hash(path: Path) -> str:
+    from crossrec.runs.source import Source
+
+    return Source(path).sha256
 
 
 def _model_key(model: str, pooling: Any, prefix: str, max_length: int | None) -> str:

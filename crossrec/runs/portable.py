@@ -72,7 +72,8 @@ def portable_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str
         below = moved(node, "data") if keys[0] == "data" else moved(node, "features") if keys[-1] in WITHOUT else None
         if below is not None:
             return below
-        if (shown := hidden(node)) != node and keys[-1] not in WITHOUT:
+        # the folder of init.from is not in the run id, its last name is
+        if (shown := hidden(node)) != node and keys[-1] not in WITHOUT and keys != ("init", "from"):
             lost.append(".".join(keys))
         return shown
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import run_id
+from crossrec.runs.identity import run_id, weights_name
 from crossrec.runs.portable import hidden, portable_config, portable_line, portable_words
 from crossrec.runs.store import RunFolder, write_frame, write_json, write_text
 
@@ -48,7 +48,7 @@ def write_record(run: RunFolder, folder: Path, metrics: Sequence[str], domains: 
     write_json(record.path / "overrides.json", portable_words(run.overrides))
     write_json(record.path / "versions.json", {k: v for k, v in run.versions.items() if k != "platform"})
     write_json(record.path / "corpus.json", {"fingerprint": fingerprint, "domains": list(domains)})
-    write_json(record.path / "identity.json", {"outside": _outside(config, fingerprint), "lost": lost})
+    write_json(record.path / "identity.json", {"outside": _outside(run, fingerprint), "lost": lost})
     for name in ("metrics.json", "fit.json", "gap.json", "log/metrics.csv"):
         if (run.path / name).is_file():
             write_text(record.path / name, (run.path / name).read_text())
@@ -100,16 +100,20 @@ def _identity(record: RunFolder) -> dict[str, Any]:
     return dict(json.loads((record.path / "identity.json").read_text()))
 
 
-def _outside(config: dict[str, Any], fingerprint: str) -> dict[str, str]:
+def _outside(run: RunFolder, fingerprint: str) -> dict[str, str]:
     found: dict[str, str] = {}
+    known: dict[str, str] = {}
+    if run.begun.is_file():  # the run that handed weights over may be gone
+        begun = json.loads(run.begun.read_text())
+        known[weights_name(begun["run"])] = begun["sha256"]
 
     def note(name: str, read: Any) -> str | None:
-        made: str | None = read()
+        made: str | None = known.get(name) or read()
         if made is not None:
             found[hidden(name)] = made
         return made
 
-    run_id(config, fingerprint, note)
+    run_id(run.config, fingerprint, note)
     return found
 
 

@@ -132,6 +132,11 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def begun(self) -> Path:
+        """Which weights of another run this one began with, and what of them it took."""
+        return self.path / "init.json"
+
+    @property
     def status(self) -> dict[str, Any]:
         """State (``new``, ``running``, ``finished``, ``failed``) and times."""
         path = self.path / "status.json"

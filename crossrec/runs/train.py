@@ -92,7 +92,9 @@ def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> Non
         }
         record |= {"best_epoch": None, "best_score": None}
         if model.trains:
+            begin(config, run, corpus, model)
             record |= _fit(trainer, model, data, run, best)
+            record |= {"init": json.loads(run.begun.read_text())} if run.begun.is_file() else {}
         trainer.validate(model, datamodule=data, verbose=False)
         record["valid"] = model.results
         trainer.test(model, datamodule=data, verbose=False)
@@ -100,6 +102,24 @@ def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> Non
         tables = {index: model.users_table(index) for index in data.eval_indices}
         if trainer.is_global_zero:
             _write(run, record, data, tables)
+
+
+def begin(config: Mapping[str, Any], run: RunFolder, corpus: Any, model: Any) -> None:
+    """Take the weights that ``init`` names, once: a resumed run goes on with its own; ``init.json`` says which."""
+    from dataclasses import asdict
+
+    from crossrec.runs.handover import freeze, hand_over
+    from crossrec.runs.identity import beginning
+
+    init = beginning(config)
+    if init is None:
+        return
+    if not run.last.is_file() and not (run.path / "fit.json").is_file():
+        found = hand_over(model, config, corpus)
+        if is_main_process(config):
+            write_json(run.begun, {**asdict(found), "freeze": sorted(init["freeze"])})
+            print("\n".join(found.lines()))
+    freeze(model, init["freeze"])
 
 
 def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict[str, Any]:

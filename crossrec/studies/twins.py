@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from crossrec.config import option_files
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import MACHINE, SCIENCE
+from crossrec.runs.identity import MACHINE, SCIENCE, beginning
 from crossrec.runs.store import RunFolder
 from crossrec.studies.compare import config_differences
 
@@ -67,6 +67,7 @@ def science_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str,
     for config in (a, b):
         made = {key: config[key] for key in SCIENCE if key in config}
         made["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k not in MACHINE}
+        made["init"] = beginning(config) or {}
         kept.append(made)
     # texts of one batch of a text model do not count, as in the run id
     found = config_differences(kept)

@@ -1,0 +1,76 @@
+"""A finished run whose weights another one begins with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crossrec.config import target_name
+from crossrec.data.schema import Corpus
+from crossrec.errors import CrossrecError
+from crossrec.runs.corpus import recorded_corpus
+from crossrec.runs.record import needs_weights
+from crossrec.runs.store import RunFolder
+
+
+class Source:
+    """The weights of a run's selected epoch, and what is known of them.
+
+    Args:
+        path: run folder.
+
+    Raises:
+        CrossrecError: it holds no finished run, or no weights.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not (path / "config.yaml").is_file():
+            raise CrossrecError(
+                f"init.from={path} is not a run folder (it has no config.yaml); `crossrec ls runs` lists runs"
+            )
+        self.run = RunFolder(path.resolve())
+        if not self.run.finished:
+            raise CrossrecError(
+                f"init.from={path} is {self.run.state}, not finished; this line trains it to its end: {self.run.line()}"
+            )
+        needs_weights(self.run)
+        self.config = self.run.config
+        if self.run.metrics["best_epoch"] is None:
+            name = target_name(self.config["strategy"])
+            raise CrossrecError(f"init.from={path} is a run of strategy={name}, which trains nothing to begin with")
+        if not self.run.best.is_file():
+            raise CrossrecError(f"init.from={path} has lost {self.run.best}: delete the folder and train it again")
+
+    @cached_property
+    def state(self) -> Mapping[str, Any]:
+        """Name -> value, of the selected epoch."""
+        checkpoint = torch.load(self.run.best, map_location="cpu", weights_only=True)
+        state: Mapping[str, Any] = checkpoint["state_dict"]
+        return state
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the names and values of :attr:`state`, wherever and however they are stored."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.state.items()):
+            if isinstance(value, Tensor):
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+                digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            else:
+                digest.update(f"{name} {value!r}\n".encode())
+        return digest.hexdigest()
+
+    def corpus(self, here: Corpus) -> Corpus:
+        """Return the corpus it was trained on; ``here`` where it is the same one."""
+        return here if self.has(here) else recorded_corpus(self.run)
+
+    def has(self, corpus: Corpus) -> bool:
+        """Whether it was trained on this corpus."""
+        return bool(json.loads((self.run.path / "corpus.json").read_text())["fingerprint"] == corpus.fingerprint)
