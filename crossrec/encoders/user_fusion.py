@@ -59,6 +59,10 @@ class UserFusionEncoder(UserEncoder):
 
     def states_for(self, vectors: Tensor, domains: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """Fused states; arguments as in :meth:`UserEncoder.states_for`."""
-        encoders = [cast(UserEncoder, encoder) for encoder in self.encoders.values()]
-        fused: Tensor = self.mixing([encoder.states_for(vectors, domains, mask, wanted) for encoder in encoders])
+        fused: Tensor = self.mixing(self.parts_for(vectors, domains, mask, wanted))
         return fused
+
+    def parts_for(self, vectors: Tensor, domains: Tensor, mask: Tensor, wanted: Tensor) -> list[Tensor]:
+        """States of each encoder, in their order; arguments as in :meth:`UserEncoder.states_for`."""
+        encoders = [cast(UserEncoder, encoder) for encoder in self.encoders.values()]
+        return [encoder.states_for(vectors, domains, mask, wanted) for encoder in encoders]

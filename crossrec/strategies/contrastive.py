@@ -132,7 +132,7 @@ class Contrastive(Strategy):
         assert last.membership is not None
         rows, domains = torch.nonzero(last.membership, as_tuple=True)
         vectors = self.in_every_domain(last.layers["input"])[rows, domains]
-        return replace(last.take(rows), vectors=vectors, domains=domains)
+        return replace(last.take(rows), vectors=self.objective.scored(vectors), domains=domains)
 
     def _reread(self, users: DomainViews, batch: SequenceBatch) -> DomainViews:
         """Rows as of :meth:`_added` that no row of the batch counts before, with the state of their own domain."""
@@ -150,7 +150,7 @@ class Contrastive(Strategy):
         states = self.history_states(history, domains.unsqueeze(1).expand_as(history))
         states = states[torch.arange(len(rows), device=rows.device), places[rows]]
         added = replace(added, layers={**added.layers, "input": states}).take(states.any(1))
-        return replace(added, vectors=self.represent("users", added.layers["input"], added.domains)[0])
+        return replace(added, vectors=self.users_in(added.layers["input"], added.domains))
 
 
 def _last(users: DomainViews, groups: Tensor) -> DomainViews:

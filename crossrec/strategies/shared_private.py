@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from crossrec.adaptation.base import SPACES, Adaptation, DomainViews
 from crossrec.adaptation.base import Space as Spaces
-from crossrec.data.batches import TrainingBatch
+from crossrec.data.batches import PAD, TrainingBatch
 from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder
 from crossrec.errors import CrossrecError
 from crossrec.strategies.base import Space, Strategy
 from crossrec.strategies.private_towers import FUSIONS, Fusion, PrivateTowers
+from crossrec.strategies.readings import check_readings
 from crossrec.strategies.terms import shaped_spaces, warn_of_unshaped
+
+Private = bool | Literal["history"]
 
 
 class SharedPrivate(Strategy):
@@ -32,6 +35,13 @@ class SharedPrivate(Strategy):
     with all weights 0 the run is that of strategy=merged, bit for bit. The parts alone, which no term shapes, are those
     of a weight too small to be felt, such as 1e-12.
 
+    With ``private=history`` nothing is added to the tower: a user's shared part is what the encoder of mixed histories
+    reads, the private part what the encoder of own histories reads, and their fusion, which is scored, is that of the
+    user encoder (``user_encoder=mixed_and_own``: a gate by default). Nothing is reconstructed, as nothing is parted. A
+    user who has no event yet in the domain to recommend in has no private part, and is not compared. The split is that
+    of Cao et al., "Contrastive cross-domain sequential recommendation" (C2DSR), CIKM 2022, whose users are read from
+    the cross-domain and the single-domain sequence; its contrast of the two with corrupted sequences is not here.
+
     Source: Bousmalis et al., "Domain separation networks", NIPS 2016, eq. (1). Deviations: what is parted and
     reconstructed is the vector of a tower that is trained with the rest, not a fixed image; the encoders and the
     decoder on top are linear and start as the identity; the task, recommendation, has labels in all domains, and reads
@@ -39,7 +49,8 @@ class SharedPrivate(Strategy):
 
     Args:
         space: whose vectors have parts: ``users``, ``items`` or ``both``. The other tower is as in strategy=merged.
-        private: false: nothing is added, the shared vector is the tower's, and only it can be compared.
+        private: ``true``; ``false``: nothing is added, the shared vector is the tower's, and only it can be compared;
+            ``history``: the parts are two readings of the user's history, see above; of ``space=users``.
         fusion: what is scored, of ``private=true``: ``gate``, ``sum`` or ``concat-linear`` of both parts, so what only
             one domain has is scored there too; ``shared``, the shared part alone, and the private one, zero at first,
             serves the reconstruction (``simse``), by which it learns.
@@ -56,7 +67,7 @@ class SharedPrivate(Strategy):
         item_encoder: ItemEncoder,
         domains: Sequence[Domain],
         space: Spaces = "users",
-        private: bool = True,
+        private: Private = True,
         fusion: Fusion = "gate",
         variational: bool = False,
         **arguments: Any,
@@ -65,14 +76,20 @@ class SharedPrivate(Strategy):
             raise CrossrecError(f"strategy.space={space!r} must be users, items or both")
         if fusion not in FUSIONS:
             raise CrossrecError(f"strategy.fusion={fusion!r} must be {', '.join(FUSIONS[:-1])} or {FUSIONS[-1]}")
-        for name, value in (("private", private), ("variational", variational)):
-            if not isinstance(value, bool):
-                raise CrossrecError(f"strategy.{name}={value!r} must be true or false")
-        if variational and not private:
+        if not isinstance(private, bool) and private != "history":
+            raise CrossrecError(f"strategy.private={private!r} must be true, false or history")
+        if not isinstance(variational, bool):
+            raise CrossrecError(f"strategy.variational={variational!r} must be true or false")
+        if variational and private is not True:
             raise CrossrecError("strategy.variational=true needs strategy.private=true: without it nothing is drawn")
+        if fusion != "gate" and private is not True:
+            raise CrossrecError(
+                f"strategy.fusion={fusion} needs strategy.private=true: without it nothing is fused here"
+            )
         super().__init__(item_encoder=item_encoder, domains=domains, **arguments)
         self.spaces = SPACES[space]
-        made = self.spaces if private else ()
+        self.readings = check_readings(self, space) if private == "history" else None
+        made = self.spaces if private is True else ()
         shaped = shaped_spaces(self)
         towers = [
             PrivateTowers(item_encoder.dim, len(domains), fusion=fusion, variational=variational, learn=s in shaped)
@@ -87,8 +104,17 @@ class SharedPrivate(Strategy):
         if stage == "fit" and self.towers:
             warn_of_unshaped(self, self.spaces)
 
+    def history_states(self, history: Tensor, wanted: Tensor) -> Tensor:
+        """User state after each event; with ``private=history`` (b, l, 3 f), see :class:`Readings`."""
+        if self.readings is None:
+            return super().history_states(history, wanted)
+        items = history.clamp_min(0)
+        return self.readings.states_for(self.item_encoder(items), self.domain_of(items), history != PAD, wanted)
+
     def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the fused vectors, and the parts as layers; see :class:`PrivateTowers`."""
+        if space == "users" and self.readings is not None:
+            return self.readings.part(vectors)
         if f"of_{space}" in self.towers:
             return cast("tuple[Tensor, dict[str, Tensor]]", self.towers[f"of_{space}"](vectors, domains))
         return vectors, {"shared": vectors} if space in self.spaces else {}
@@ -99,6 +125,9 @@ class SharedPrivate(Strategy):
         compared = {
             space: view.layers["shared"] if space in self.spaces else view.vectors for space, view in shown.items()
         }
+        if self.readings is not None:
+            known = shown["users"].layers["private"].any(1)
+            shown = {**shown, "users": replace(shown["users"], mask=known)}
         partners = {"users": compared["items"], "items": compared["users"]}
         return {
             space: replace(view, vectors=compared[space], layers={**view.layers, "partner": partners[space]})
@@ -124,5 +153,5 @@ class SharedPrivate(Strategy):
                 )
 
     def _all_zero(self, space: str) -> bool:
-        towers = [cast(PrivateTowers, self.towers[f"of_{s}"]) for s in SPACES[space]]
-        return all(t.fusion == "shared" and not t.private.any() for t in towers)
+        towers = [cast(PrivateTowers, self.towers[f"of_{s}"]) for s in SPACES[space] if f"of_{s}" in self.towers]
+        return bool(towers) and all(t.fusion == "shared" and not t.private.any() for t in towers)
