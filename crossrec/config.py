@@ -20,6 +20,10 @@ GROUPS = (
 """The choices of a run: one folder of ``conf/`` each."""
 
 
+OUTSIDE = ("torch.", "pytorch_lightning.")
+"""Packages whose classes are built as they are: what they raise then is about the options they got."""
+
+
 def conf_dir() -> Path:
     """Return the folder of configs: inside the installed package, or at the top of a checkout."""
     package = Path(__file__).resolve().parent
@@ -129,24 +133,35 @@ def compose(overrides: Sequence[str] = (), name: str = "train", config_dirs: Seq
         config_dirs: more folders of configs.
 
     Raises:
-        CrossrecError: a key or an option does not exist; the message names the nearest ones. Or see :func:`sources`.
+        CrossrecError: a key or an option does not exist; the message names the nearest ones. Or see :func:`sources`
+            and :func:`crossrec.keys.check_keys`.
     """
+    from crossrec.keys import check_keys
+    from crossrec.suggestions import explain
+
+    sources(config_dirs)
+    try:
+        config = composed_by_hydra(overrides, name, config_dirs)
+    except Exception as error:
+        raise explain(error, list(overrides), config_dirs) or error from error
+    if name == "train":
+        check_keys(config, config_dirs)
+    return config
+
+
+def composed_by_hydra(overrides: Sequence[str], name: str = "train", config_dirs: Sequence[Path] = ()) -> DictConfig:
+    """As :func:`compose`, with Hydra's own errors."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     from crossrec.search_path import join
-    from crossrec.suggestions import explain
 
-    sources(config_dirs)
     join()
     extra = [search_path_word(d.resolve() for d in config_dirs)] if config_dirs else []
     GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return hydra_compose(name, overrides=[*extra, *overrides])
-    except Exception as error:
-        raise explain(error, list(overrides), config_dirs) or error from error
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra_compose(name, overrides=[*extra, *overrides])
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -177,25 +192,36 @@ def build(node: Any, **arguments: Any) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
+    taken = [name for name in arguments if name in node]
+    if taken:
+        told = f"{taken[0]}={node[taken[0]]} has no effect: {node['_target_']}"
+        raise CrossrecError(f"{told} gets its {taken[0]} from crossrec; leave it out")
     try:
-        if not arguments:
-            return instantiate(node, _convert_="all")
-        factory = instantiate(node, _partial_=True, _convert_="all")
+        factory = instantiate(node, _partial_=True, _convert_="all") if arguments else None
+        return factory(**arguments) if factory is not None else instantiate(node, _convert_="all")
     except InstantiationException as error:
-        cause = error.__cause__
+        cause = error.__cause__ or error
         if isinstance(cause, CrossrecError):
             raise cause from None
-        if isinstance(cause, ImportError | TypeError):
-            raise CrossrecError(f"cannot build {node.get('_target_', node)}: {cause}") from error
-        raise
-    try:
-        return factory(**arguments)
-    except TypeError as error:
-        if str(error).startswith(node["_target_"].rpartition(".")[2]):  # of the call itself, not of something inside
-            raise CrossrecError(f"cannot build {node['_target_']}: {error}") from error
-        raise
-    except ImportError as error:
-        raise CrossrecError(f"cannot build {node['_target_']}: {error}") from error
+        raise _refusal(node, cause, called=True) or error from error
+    except Exception as error:
+        raise _refusal(node, error, called=False) or error from error
+
+
+def _refusal(node: Any, error: BaseException, *, called: bool) -> CrossrecError | None:
+    """What to say when a node cannot be built; None where the fault may be in our code or the user's.
+
+    Args:
+        node: the node.
+        error: what was raised.
+        called: by the call itself or before it, and not of something inside.
+    """
+    target = str(node.get("_target_", node))
+    called = called or str(error).startswith(target.rpartition(".")[2])
+    outside = target.startswith(OUTSIDE) and not isinstance(error, CrossrecError)
+    if outside or isinstance(error, ImportError) or (isinstance(error, TypeError) and called):
+        return CrossrecError(f"cannot build {target}: {' '.join(str(error).split())}")
+    return None
 
 
 def target_name(node: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossrec.config import GROUPS, compose, options
+from crossrec.config import GROUPS, composed_by_hydra, options
 from crossrec.errors import CrossrecError
 
 
@@ -34,6 +34,15 @@ def _values(text: str) -> list[str]:
     return [v.strip(" '\"") for v in text.strip("[]").split(",") if v.strip(" '\"[]")]
 
 
+def not_chosen(key: str, chosen: Sequence[str], config_dirs: Sequence[Path] = ()) -> str:
+    """Say that ``key``, ``adaptation.<name>.<option>``, is of a loss that is not among the ``chosen``."""
+    name = key.split(".")[1]
+    known = options("adaptation", config_dirs)
+    if name not in known:
+        return f"{key} is of no loss{nearest(name, list(known))}"
+    return f"{key} is of a loss that is not chosen: choose it with 'adaptation=[{','.join([*chosen, name])}]'"
+
+
 def explain(error: Exception, overrides: list[str], config_dirs: Sequence[Path] = ()) -> CrossrecError | None:
     """Find the override that ``error`` is about.
 
@@ -49,38 +58,73 @@ def explain(error: Exception, overrides: list[str], config_dirs: Sequence[Path] 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    for word in overrides:
+        if wrong := _wrong_word(word, config_dirs):
+            return CrossrecError(wrong)
     if not isinstance(error, HydraException | OmegaConfBaseException):
         return None
-    groups: list[str] = []
-    for word in overrides:
-        key, separator, text = word.partition("=")
-        key = key.split("@")[0]
-        if not separator:
-            if not key.startswith(("-", "~")):
-                return CrossrecError(f"{word!r} is not an override: write key=value, as in strategy=mmd")
-            continue
-        if key in GROUPS:
-            known = options(key, config_dirs)
-            for value in _values(text):
-                if value not in known and value not in {"null", "None"}:
-                    return CrossrecError(f"no option {value!r} for {key}{nearest(value, list(known))}")
-            if not re.search(r",(?![^\[]*\])", text):
-                groups.append(word)
+    told: Exception = error
     try:
-        config = OmegaConf.to_container(compose(groups, config_dirs=config_dirs), resolve=False)
-    except Exception:
-        config = {}
-    known_keys = list(_keys(config))
+        groups = [word for word in overrides if _group(word) and not re.search(r",(?![^\[]*\])", word)]
+        config = OmegaConf.to_container(composed_by_hydra(groups, config_dirs=config_dirs), resolve=False)
+    except Exception as of_groups:
+        told = of_groups
+    else:
+        if wrong := _wrong_key(config, overrides, config_dirs):
+            return CrossrecError(wrong)
+    return CrossrecError(f"the configuration cannot be composed: {' '.join(str(told).split())}")
+
+
+def _group(word: str) -> str | None:
+    """The config group that an override chooses of."""
+    group = word.partition("=")[0].split("@")[0]
+    return group if "=" in word and group in GROUPS else None
+
+
+def _wrong_word(word: str, config_dirs: Sequence[Path]) -> str | None:
+    """What is wrong with an override that can be told from itself alone."""
+    if "=" not in word:
+        is_other = word.startswith(("-", "~"))
+        return None if is_other else f"{word!r} is not an override: write key=value, as in strategy=mmd"
+    if wrong := _unreadable(word):
+        return f"{word!r} cannot be read ({wrong}): close every bracket and quote, and quote the word"
+    group = _group(word)
+    if group is None:
+        return None
+    known, values = list(options(group, config_dirs)), word.partition("=")[2]
+    if values in ("", "null", "None"):
+        none = "; leave it out for none" if group == "experiment" else f"; {group}=[] is none"
+        return f"{word} names no option{none if group in ('experiment', 'adaptation') else nearest('', known)}"
+    wrong = next((value for value in _values(values) if value not in known), "")
+    return f"no option {wrong!r} for {group}{nearest(wrong, known)}" if wrong else None
+
+
+def _wrong_key(config: Any, overrides: Sequence[str], config_dirs: Sequence[Path]) -> str | None:
+    """Say which key of the overrides ``config`` has not."""
+    known = list(_keys(config))
     for word in overrides:
         key = word.partition("=")[0]
-        if key.startswith(("+", "~", "-", "hydra")) or "=" not in word or key.split("@")[0] in GROUPS:
+        if key in known or key.startswith(("+", "~", "-", "hydra")) or "=" not in word or _group(word):
             continue
-        if key not in known_keys:
-            parent = key.rpartition(".")[0]
-            siblings = [k for k in known_keys if k.rpartition(".")[0] == parent]
-            close = difflib.get_close_matches(key, sorted({*known_keys, *GROUPS}), n=3, cutoff=0.6)
-            near = siblings or [k for k in known_keys if "." not in k]
-            hint = f"; did you mean {', '.join(close)}?" if close else nearest(key, near)
-            return CrossrecError(f"no config key {key!r}{hint}")
-    message = " ".join(str(error).split())
-    return CrossrecError(f"the configuration cannot be composed: {message}")
+        first, *rest = key.split(".")
+        terms = list(config.get("adaptation") or {})
+        if first == "adaptation" and rest and rest[0] not in terms:
+            return not_chosen(key, terms, config_dirs)
+        parent = key.rpartition(".")[0]
+        siblings = [k for k in known if k.rpartition(".")[0] == parent]
+        close = difflib.get_close_matches(key, sorted({*known, *GROUPS}), n=3, cutoff=0.6)
+        near = siblings or [k for k in known if "." not in k]
+        return f"no config key {key!r}" + (f"; did you mean {', '.join(close)}?" if close else nearest(key, near))
+    return None
+
+
+def _unreadable(word: str) -> str:
+    """What Hydra's grammar has against a word; empty where it reads it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException as error:
+        return str(error).splitlines()[0].removesuffix(".")
+    return ""

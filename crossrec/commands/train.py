@@ -140,9 +140,11 @@ def _split_options(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def job(config: DictConfig) -> float | None:
     """Train one composed config; the value of the selected validation metric."""
+    from crossrec.keys import check_keys
     from crossrec.runs.train import train
 
     try:
+        check_keys(config, _config_dirs())
         run = train(plain(config), _overrides(), _config_dirs())
     except CrossrecError as error:
         raise _Refused(error) from error
