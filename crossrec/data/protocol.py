@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from torch import Tensor
@@ -24,11 +24,11 @@ class QueryProtocol:
     Args:
         corpus: the corpus.
         split: its labels.
-        history_domains: indices of the domains histories are made of.
+        history_domains: stage -> indices of the domains its histories are made of.
         history_length: most events of a history; 0 for none.
         n_candidates: sampled candidates of a query; 0 ranks the whole catalogue.
         candidate_sampling: distribution of the candidates.
-        counts: (n_items,) training rows of each item.
+        counts: (n_items,) popularity of each item, for ``candidate_sampling``.
         valid_queries: most validation queries of a domain, a random sample of all; None for all.
         seed: of the sample and the candidates.
     """
@@ -37,7 +37,7 @@ class QueryProtocol:
         self,
         corpus: Corpus,
         split: Split,
-        history_domains: Sequence[int],
+        history_domains: Mapping[Stage, Sequence[int]],
         history_length: int,
         *,
         n_candidates: int,
@@ -55,7 +55,7 @@ class QueryProtocol:
         """All queries of a stage in the domain with index ``domain``."""
         key = (stage, domain)
         if key not in self._made:
-            made = stage_queries(self._corpus, self._split, STAGES[stage], domain, self._domains, self._length)
+            made = stage_queries(self._corpus, self._split, STAGES[stage], domain, self._domains[stage], self._length)
             if stage == "valid":
                 rng = numpy_generator(self._seed, "valid_queries", domain)
                 made = made.take(sample_queries(len(made), self._valid_queries, rng))

@@ -10,6 +10,7 @@ from crossrec.encoders.own_history import own_states
 from crossrec.errors import CrossrecError
 
 History = Literal["mixed", "own"]
+Unseen = Literal["content", "nothing", "chance"]
 
 
 class ItemEncoder(nn.Module):
@@ -26,6 +27,15 @@ class ItemEncoder(nn.Module):
     def forward(self, items: Tensor) -> Tensor:
         """Encode ``items`` of any shape (...) to (..., dim); ids must be valid (no PAD)."""
         raise NotImplementedError
+
+    def unseen(self, items: Tensor) -> Unseen:
+        """What the vectors of ``items`` (n,) are made of as long as none of them has a training row.
+
+        Returns:
+            ``content``: what they are; ``nothing``: they are all alike; ``chance``: a random start that never trains.
+            An encoder that reads content says so here; by default it is chance.
+        """
+        return "chance"
 
 
 class UserEncoder(nn.Module):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import cast
 
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
-from crossrec.encoders.base import ItemEncoder
+from crossrec.encoders.base import ItemEncoder, Unseen
 from crossrec.encoders.mixing import Mixing, Mode
 
 
@@ -50,3 +51,9 @@ class FusionEncoder(ItemEncoder):
         """Encode ``items`` (...) to (..., dim)."""
         fused: Tensor = self.mixing([encoder(items) for encoder in self.encoders.values()])
         return fused
+
+    def unseen(self, items: Tensor) -> Unseen:
+        """Return ``chance`` if any encoder has that, then ``content`` if any reads it."""
+        found = [cast(ItemEncoder, encoder).unseen(items) for encoder in self.encoders.values()]
+        kinds: tuple[Unseen, ...] = ("chance", "content", "nothing")
+        return next(kind for kind in kinds if kind in found)

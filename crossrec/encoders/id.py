@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
-from crossrec.encoders.base import ItemEncoder
+from crossrec.encoders.base import ItemEncoder, Unseen
 from crossrec.errors import CrossrecError
 
 Init = Literal["normal", "xavier"]
@@ -89,6 +89,7 @@ class IdEncoder(ItemEncoder):
         used[rows[trained]] = True
         number = np.where(used, np.cumsum(used), 0)  # row 0 is the zero vector
         self.dim = dim
+        self.untrained = untrained
         self.shares_entities = share_entities
         self.register_buffer("rows", torch.from_numpy(number[rows].astype(np.int64)), persistent=False)
         self.weight = nn.Parameter(torch.empty(int(used.sum()) + 1, dim))
@@ -98,6 +99,10 @@ class IdEncoder(ItemEncoder):
     def forward(self, items: Tensor) -> Tensor:
         """Look ``items`` (...) up: (..., dim)."""
         return F.embedding(self.rows[items], self.weight, padding_idx=0)
+
+    def unseen(self, items: Tensor) -> Unseen:
+        """Return ``nothing`` with ``untrained=zero``."""
+        return "nothing" if self.untrained == "zero" else "chance"
 
 
 def train_flags(corpus: Corpus, train_items: Tensor | None) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
 from crossrec.encoders.adapters import Adapter, ParametricWhitening, make_adapter
-from crossrec.encoders.base import ItemEncoder
+from crossrec.encoders.base import ItemEncoder, Unseen
 from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.encoders.id import train_flags
 from crossrec.encoders.item_features import item_features
@@ -160,6 +160,10 @@ class TextEncoder(ItemEncoder):
         if items.numel() > len(self.features):
             return self._adapt(self.features, self.has_text)[items]
         return self._adapt(self.features[items], self.has_text[items])
+
+    def unseen(self, items: Tensor) -> Unseen:
+        """Return ``content``, and ``nothing`` where no item has a text."""
+        return "content" if bool(self.has_text[items].any()) else "nothing"
 
     def _tuned(self, items: Tensor) -> Tensor:
         if not items.numel():

@@ -29,9 +29,10 @@ def recommend_users(
 
     Args:
         path: run folder.
-        names: user names; None for every user of the run's training domains.
+        names: user names; None for every user of the domains that the run trained on or was tested in.
         k: list length.
-        domain: domain to recommend in; None for the run's target, or all its domains.
+        domain: domain to recommend in, one that trained or was tested; None for the run's target, or all it was tested
+            in.
         exclude_seen: leave out what the user already has.
 
     Returns:
@@ -69,19 +70,20 @@ def recommend_history(
 
 
 def _domains(parts: Assembly, name: str | None) -> list[Domain]:
-    trained = [parts.corpus.domains[i] for i in parts.datamodule.eval_indices]
+    domains, data = parts.corpus.domains, parts.datamodule
     if name is not None:
-        chosen = parts.corpus.domain(name)
-        if chosen not in trained:
-            raise CrossrecError(f"this run did not train on {name!r}; it knows {', '.join(d.name for d in trained)}")
+        chosen, known = parts.corpus.domain(name), [domains[i] for i in data.read_indices]
+        if chosen not in known:
+            raise CrossrecError(f"this run did not train on {name!r}; it knows {', '.join(d.name for d in known)}")
         return [chosen]
-    return trained if parts.model.target is None else [parts.corpus.domains[parts.model.target]]
+    tested = [domains[i] for i in data.eval_indices]
+    return tested if parts.model.target is None else [domains[parts.model.target]]
 
 
 def _users(parts: Assembly, names: Sequence[str] | None) -> Tensor:
     corpus = parts.corpus
     if names is None:
-        return torch.from_numpy(np.flatnonzero(corpus.membership[:, parts.datamodule.train_indices].any(1)))
+        return torch.from_numpy(np.flatnonzero(corpus.membership[:, parts.datamodule.read_indices].any(1)))
     if not names:
         raise CrossrecError("no user is named: give a name a line in the users file, or leave it out for all users")
     found = pl.DataFrame({"name": list(names)}, schema={"name": pl.String}).join(
@@ -93,20 +95,20 @@ def _users(parts: Assembly, names: Sequence[str] | None) -> Tensor:
             f"no user {missing[0]!r} in this corpus{nearest(missing[0], corpus.users['name'].to_list()[:50000])}"
         )
     users = found["user"].to_numpy().copy()
-    unknown = ~corpus.membership[users][:, parts.datamodule.train_indices].any(1)
+    unknown = ~corpus.membership[users][:, parts.datamodule.read_indices].any(1)
     if unknown.any():
         raise CrossrecError(
-            f"user {names[int(unknown.argmax())]!r} did nothing in the domains that this run trained on: "
+            f"user {names[int(unknown.argmax())]!r} did nothing in the domains that this run reads: "
             "recommend by --history, or from a run that trains on all domains"
         )
     return torch.from_numpy(users)
 
 
 def _items(parts: Assembly, names: Sequence[str], domain: Domain) -> Tensor:
-    """Ids of typed items, by name, title or title without its year; of ``domain`` before other trained domains."""
+    """Ids of typed items, by name, title or title without its year; of ``domain`` before others that are read."""
     if not names:
         raise CrossrecError("the history is empty: name at least one item, separated by ';'")
-    table = parts.corpus.items.filter(pl.col("domain").is_in(parts.datamodule.train_indices))
+    table = parts.corpus.items.filter(pl.col("domain").is_in(parts.datamodule.read_indices))
     table = table.sort(pl.col("domain") != domain.index, maintain_order=True)
     column = "title" if "title" in table.columns else "name"
     titles = table[column].str.to_lowercase()

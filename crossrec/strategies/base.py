@@ -99,6 +99,8 @@ class Strategy(Evaluated):
         self.domain_weights = DomainWeights(names, domain_weights) if domain_weights else None
         self._means = EpochMeans()
         self._total_steps = 0.0
+        trained = self.train_domains(self.domains, target)
+        self._adapted = None if target is None or self.domains[target].name not in trained else target
 
     # ---- towers -------------------------------------------------------------------------------------------------
 
@@ -247,7 +249,7 @@ class Strategy(Evaluated):
         if self.adaptation:
             progress = self.progress()
             for term in self.adaptation.values():
-                value, entries = term(views, target=self.target, progress=progress)
+                value, entries = term(views, target=self._adapted, progress=progress)
                 loss = loss + value
                 parts.update(entries)
         parts["loss"] = loss.detach()

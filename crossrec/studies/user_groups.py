@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from crossrec.data.schema import Corpus
+    from crossrec.strategies.base import Strategy
 
 PARTS = {"activity": 4, "overlap": 2}
 """Buckets of users, at most: by training rows in the domain; by those in other domains, where there are any."""
@@ -56,9 +57,10 @@ class Group:
 
 
 def training_rows(run: RunFolder) -> pl.DataFrame:
-    """Count the rows that a run trained on: ``name, domain, rows``, for each user and training domain with any.
+    """Count the training rows that a run read: ``name, domain, rows``, for each user and domain with any.
 
-    The corpus is the recorded one, the split is made again, and no model is built.
+    A domain that was tested and did not train is read in histories. The corpus is the recorded one, the split is made
+    again, and no model is built.
 
     Raises:
         CrossrecError: the run trained on one domain alone, or its corpus or its strategy's code is gone.
@@ -70,10 +72,10 @@ def training_rows(run: RunFolder) -> pl.DataFrame:
     from crossrec.runs.corpus import recorded_corpus
 
     corpus = recorded_corpus(run)
-    trained = trained_domains(run, corpus)
-    if len(trained) < 2:
+    read = read_domains(run, corpus)
+    if len(read) < 2:
         raise CrossrecError(
-            f"run {run.id} trains on {trained[0]!r} alone, so nothing is transferred: give a run of a strategy that "
+            f"run {run.id} trains on {read[0]!r} alone, so nothing is transferred: give a run of a strategy that "
             "trains on several domains, such as merged or mmd"
         )
     names = pl.DataFrame({"domain": [d.name for d in corpus.domains], "index": range(len(corpus.domains))})
@@ -82,7 +84,7 @@ def training_rows(run: RunFolder) -> pl.DataFrame:
         "user", pl.Series("index", corpus.item_domain[corpus.interactions["item"].to_numpy()])
     ).filter(pl.Series(label == TRAIN))
     counts = rows.group_by("user", "index").agg(pl.len().cast(pl.Int64).alias("rows"))
-    counts = counts.join(names, on="index").filter(pl.col("domain").is_in(trained))
+    counts = counts.join(names, on="index").filter(pl.col("domain").is_in(read))
     return counts.join(corpus.users, on="user").select("name", "domain", "rows").sort("name", "domain")
 
 
@@ -92,19 +94,35 @@ def trained_domains(run: RunFolder, corpus: Corpus) -> list[str]:
     Raises:
         CrossrecError: its strategy's code is gone.
     """
-    from importlib import import_module
+    return list(_strategy(run).train_domains(corpus.domains, _target(run, corpus)))
 
+
+def read_domains(run: RunFolder, corpus: Corpus) -> list[str]:
+    """Names of the domains that a run trained on or was tested in: all whose training rows it reads.
+
+    Raises:
+        CrossrecError: its strategy's code is gone.
+    """
+    tested = _strategy(run).test_domains(corpus.domains, _target(run, corpus))
+    return list(dict.fromkeys([*trained_domains(run, corpus), *tested]))
+
+
+def _target(run: RunFolder, corpus: Corpus) -> int | None:
     from crossrec.runs.assemble import target_index
 
-    config: dict[str, Any] = run.config
-    module, _, name = str(config["strategy"]["_target_"]).rpartition(".")
+    return target_index(run.config, corpus)
+
+
+def _strategy(run: RunFolder) -> type[Strategy]:
+    from importlib import import_module
+
+    module, _, name = str(run.config["strategy"]["_target_"]).rpartition(".")
     try:
-        strategy: Any = getattr(import_module(module), name)
+        return cast("type[Strategy]", getattr(import_module(module), name))
     except (ImportError, AttributeError) as error:
         raise CrossrecError(
             f"the strategy of run {run.id} cannot be imported ({error}): put its folder on PYTHONPATH"
         ) from error
-    return list(strategy.train_domains(corpus.domains, target_index(config, corpus)))
 
 
 def here_and_elsewhere(users: pl.DataFrame, rows: pl.DataFrame, domain: str) -> pl.DataFrame:
