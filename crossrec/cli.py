@@ -17,6 +17,7 @@ COMMANDS = {
     "transfer": "tell which domains and users a run helped or hurt, against target_only runs",
     "gap": "measure how far apart a run's domains are, before and after training",
     "prepare": "turn raw files into a prepared corpus, once",
+    "encoders": "compare text models on a data set before training, and recommend one",
     "encode": "encode the items' texts with a pretrained model, ahead of runs",
     "new": "write a loss of your own: class, config and test",
     "ls": "list config groups, the options of a group, or runs",
