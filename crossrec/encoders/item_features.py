@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from crossrec.data.schema import Corpus
 from crossrec.encoders.feature_cache import FeatureCache, Features
 from crossrec.encoders.item_texts import item_texts
 from crossrec.encoders.pooling import Pooling
+from crossrec.encoders.projection import ProjectedText
 from crossrec.encoders.text_model import TextModel, open_text_model
 
 
@@ -67,6 +68,8 @@ def item_features(
     cache, encoder = FeatureCache(cache_dir, batch_size), open_text_model(model, pooling, prefix, max_length)
     known = texts.drop_nulls().to_list()
     found = cache.features(known, encoder)
+    if isinstance(encoder, ProjectedText):
+        found = replace(found, vectors=encoder.restore(found.vectors))
     return ItemFeatures(
         **vars(found), known=texts.is_not_null().to_numpy(), texts=known, model=encoder, cache=cache,
         folder=cache.folder(encoder),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from crossrec.encoders.compressed import cpu_only, manifest, read_network
 from crossrec.encoders.model_files import ModelSize, find_model
 from crossrec.encoders.pooling import POOLINGS, Pooling, pool
 from crossrec.errors import CrossrecError
@@ -37,11 +39,11 @@ class PretrainedText:
         pooling: see :func:`~crossrec.encoders.pooling.pool`.
         prefix: put before every text, e.g. ``"query: "``.
         max_length: in tokens, special ones included; longer texts are cut.
-        device: where the model runs; None is the first GPU, or the CPU.
+        device: where the model runs; None is the first GPU, or the CPU, and the CPU for what runs there alone.
 
     Raises:
-        CrossrecError: an unknown pooling or one that the model has no use for, an impossible length, or the model is
-            not there.
+        CrossrecError: an unknown pooling or one that the model has no use for, an impossible length, the model is not
+            there, or not for that device.
     """
 
     def __init__(
@@ -62,8 +64,11 @@ class PretrainedText:
         self.pooling = pooling
         self.prefix = prefix
         self.max_length = max_length
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.files = find_model(model)
+        only_cpu = cpu_only(self.files.folder)
+        if only_cpu and device not in (None, "cpu"):
+            raise CrossrecError(f"{model!r} was compressed by int8_dynamic, which is for the CPU alone, not {device!r}")
+        self.device = device or ("cuda" if torch.cuda.is_available() and not only_cpu else "cpu")
 
     @cached_property
     def key(self) -> str:
@@ -102,6 +107,22 @@ class PretrainedText:
             )
         return tokenizer, model.eval().requires_grad_(False).to(self.device)
 
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, of `transformers`."""
+        return self._loaded[0]
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode and without gradients."""
+        return self._loaded[1]
+
+    def holding(self, network: nn.Module) -> PretrainedText:
+        """Return an object that reads as this one does, by another network of the same tokens; the key stays."""
+        other = copy(self)
+        other.__dict__["_loaded"] = (self.tokenizer, network.eval().requires_grad_(False).to(self.device))
+        return other
+
     @cached_property
     def _end(self) -> list[int]:
         """What is appended to every text: the end of text, or nothing."""
@@ -132,7 +153,7 @@ class PretrainedText:
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Encode one batch of texts to (n, w), fp32 on the CPU."""
-        return self.read(self._loaded[1], *self._padded(texts)).float().cpu()
+        return self.read(self._loaded[1], *self.padded(texts)).float().cpu()
 
     @torch.inference_mode()
     def states(self, texts: Sequence[str], every: int = 1) -> Tensor:
@@ -145,7 +166,7 @@ class PretrainedText:
         Returns:
             (n, m, w) of the m chosen layers, the last one last, fp32 on the CPU.
         """
-        ids, mask = self._padded(texts)
+        ids, mask = self.padded(texts)
         hidden = self._loaded[1](input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         chosen = [pool(layer, mask, self.pooling) for layer in hidden[::-1][::every][::-1]]
         return torch.stack(chosen, 1).float().cpu()
@@ -173,7 +194,8 @@ class PretrainedText:
         del self._loaded
         return model
 
-    def _padded(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def padded(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask (n, t) of texts, on the device."""
         ids, mask = pad_right(self.tokens(texts), self._loaded[0].pad_token_id)
         return ids.to(self.device), mask.to(self.device)
 
@@ -190,6 +212,8 @@ def load_text_model(name: str) -> tuple[Any, nn.Module]:
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils import logging
 
+    if manifest(files.folder) is not None:
+        return AutoTokenizer.from_pretrained(**files.where), read_network(files.folder)
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # ours counts texts
     weights = {} if files.gguf else {"use_safetensors": True}

@@ -64,6 +64,10 @@ def open_text_model(
     Raises:
         CrossrecError: the model is not there, or has no use for one of the options.
     """
+    from crossrec.encoders.projection import ProjectedText, is_projection
+
+    if is_projection(model):
+        return ProjectedText(model, pooling, prefix, max_length)
     if model == "use":
         from crossrec.encoders.universal import UniversalSentences
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from crossrec.encoders.compressed import manifest
 from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.model_parts import below, keep_less, layers, reached, still, switch_off_dropout
 from crossrec.encoders.pretrained import PretrainedText
@@ -107,6 +108,8 @@ def transformer(model: TextModel) -> PretrainedText:
     """
     if not isinstance(model, PretrainedText):
         raise CrossrecError(f"item_encoder.model={model.model!r} can be read only: set tuning=frozen")
+    if (manifest(model.files.folder) or {}).get("int8"):
+        raise CrossrecError(f"item_encoder.model={model.model!r} is in int8, which does not train: set tuning=frozen")
     return model
 
 
