@@ -83,7 +83,8 @@ def candidate(word: str, config_dirs: Sequence[Path] = ()) -> Candidate:
     group = options("item_encoder", config_dirs)
     if name in group:
         return Candidate(word, (f"item_encoder={name}",), tuple(own))
-    if not Path(name).expanduser().is_dir() and difflib.get_close_matches(name, [*PACKAGED, *group], cutoff=0.75):
+    short = "/" not in name and not Path(name).is_dir()
+    if short and difflib.get_close_matches(name, [*PACKAGED, *group], cutoff=0.75):
         raise CrossrecError(f"no candidate {name!r}{nearest(name, [*PACKAGED, *group])}")
     return Candidate(word, ("item_encoder=text", f"item_encoder.model={quoted(name)}"), tuple(own))
 

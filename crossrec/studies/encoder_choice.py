@@ -14,9 +14,13 @@ from crossrec.evaluation.significance import bootstrap_interval
 from crossrec.runs.encoders import Comparison, Measured, Variant
 
 RULE = (
-    "Rule: of what is within noise of the best mean validation NDCG@10 over the target's domains (the 95% bootstrap "
-    "interval over queries of the paired difference reaches 0) the fastest model, and of that one the best whitening."
+    "Rule: of all rows those within noise of the best mean validation NDCG@10 over the target's domains (the 95% "
+    "bootstrap interval over queries of the paired difference reaches 0); of these the models that read at .8 or more of "
+    "the highest speed; of these the best."
 )
+
+FAST = 0.8
+"""Share of the highest speed that counts as the same: a busy machine's times differ by as much."""
 
 NARROW = 0.5
 """Mean cosine of raw vectors from which on they should be whitened."""
@@ -74,12 +78,13 @@ def choose(comparison: Comparison, common: Sequence[str] = (), config_dirs: Sequ
     differences = {name: values[label(*best)] - value for name, value in values.items()}
     intervals = {name: bootstrap_interval(difference) for name, difference in differences.items()}
     alike = [entry for entry in entries if intervals[label(*entry)][0] <= 0]
-    made, variant = max(alike, key=lambda entry: (entry[0].rate, means[label(*entry)]))
+    fast = [entry for entry in alike if entry[0].rate >= FAST * max(made.rate for made, _ in alike)]
+    made, variant = max(fast, key=lambda entry: means[label(*entry)])
     chosen = label(made, variant)
     reason = f"{chosen}: mean validation NDCG@10 {means[chosen]:.4f} over {', '.join(comparison.target)}"
     if made is best[0]:
         near = [label(*entry) for entry in alike if entry[1] is not variant]
-        reason += f", the best; within noise of it, and not faster: {', '.join(near)}." if near else ", the best."
+        reason += f", the best; within noise of it, and not much faster: {', '.join(near)}." if near else ", the best."
     else:
         low, high = intervals[chosen]
         reason += (

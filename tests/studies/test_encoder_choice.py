@@ -47,7 +47,13 @@ def test_a_slower_model_that_is_surely_better_is_chosen() -> None:
     choice = choose(comparison(fast, slow))
     assert choice.made is slow and choice.reason.endswith("0.3000 over b, the best.")
     near = model("minilm", 270, variant("none", 0.3, noise=0.1), variant("centre", 0.299, noise=0.1, seed=2))
-    assert choose(comparison(near)).reason.endswith("within noise of it, and not faster: minilm (centre).")
+    assert choose(comparison(near)).reason.endswith("within noise of it, and not much faster: minilm (centre).")
+
+
+def test_speeds_that_differ_little_are_the_same() -> None:
+    better, worse = model("minilm", 85, variant("pca", 0.3)), model("use", 100, variant("pca", 0.299, noise=0.2))
+    assert choose(comparison(better, worse)).made is better
+    assert choose(comparison(model("minilm", 75, variant("pca", 0.3)), worse)).made is worse
 
 
 def test_all_domains_of_the_target_count_the_same() -> None:
