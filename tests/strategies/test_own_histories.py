@@ -8,7 +8,7 @@ from running import run
 
 from crossrec.adaptation.pairs import DomainViews, distinct
 from crossrec.commands.train import composed
-from crossrec.data.batches import PAD, SequenceBatch
+from crossrec.data.batches import PAD, PairwiseBatch, SequenceBatch
 from crossrec.runs.assemble import assemble
 from crossrec.runs.corpus import prepare_corpus
 from crossrec.runs.store import RunFolder
@@ -168,3 +168,47 @@ def test_weight_zero_is_merged_training_bit_for_bit(small: list[str], reading: l
     merged, made = run(words), run([*words, f"strategy={strategy}", *zero])
     assert merged.id != made.id and merged.metrics == made.metrics
     assert all(torch.equal(value, weights(made)[key]) for key, value in weights(merged).items())
+
+
+@pytest.mark.parametrize("users", ["transformer", "transformer user_encoder.history=own", "mixed_and_own", "id"])
+@torch.no_grad()
+def test_added_rows_are_as_the_objective_scores(small: list[str], users: str) -> None:
+    words = [*f"user_encoder={users}".split(), "objective=in_batch_softmax", "history_length=8"]
+    model = built([*small, *words, "strategy=contrastive", "data.source.overlap=1"]).eval()
+    model.heads.data = torch.randn(model.heads.shape, generator=torch.Generator().manual_seed(0))
+    batch = batch_of(model, [0, 1, 2], [[1, 0, 0], [0, 1, 1], [1, 1, 0, 0]])
+    if users == "id":
+        first = torch.tensor([0, 0, 0])
+        batch = PairwiseBatch(batch.users, first, first.unsqueeze(1)[:, :0], first)
+    seen = distinct(model.recommendation_loss(batch)[1]["users"])  # of unit length
+    assert len(seen) == 6 and torch.allclose(seen.vectors.norm(dim=1), torch.ones(6), atol=1e-5)
+
+
+PRIVATE = "shared_private strategy.private=history adaptation=[mmd,difference]"  # which needs both readings
+ADAPTING = [(r, s) for r in READINGS for s in ("mmd", "adversarial", "shared_private", "contrastive")]
+
+
+@pytest.mark.parametrize("overlap", [0, 1])
+@pytest.mark.parametrize("n_domains", [2, 3])
+@pytest.mark.parametrize(("kind", "strategy"), [*ADAPTING, ("both", PRIVATE)])
+def test_terms_compare_and_reach_the_encoders(
+    small: list[str], kind: str, strategy: str, n_domains: int, overlap: int
+) -> None:
+    more = [f"data.source.overlap={overlap}", f"data.source.n_domains={n_domains}", "target=all"]
+    config = composed([*small, *READINGS[kind], *more, *f"strategy={strategy}".split()])
+    parts = assemble(config, prepare_corpus(config))
+    model = parts.model.train()
+    views = model.recommendation_loss(next(iter(parts.datamodule.train_dataloader())))[1]
+    for name, term in model.adaptation.items():
+        value, logged = term(views, progress=1.0)
+        compared = {key.removeprefix(f"adaptation/{name}/") for key in logged}
+        pairs = {"0-1"} if n_domains == 2 else {"0-1", "0-2", "1-2"}
+        if name in ("mmd", "contrastive"):  # no user is in two domains without an overlap
+            assert compared == (pairs if overlap or name == "mmd" else set())
+        assert torch.isfinite(value)
+        model.zero_grad()
+        value.backward(retain_graph=True)
+        gradients = [p.grad for p in model.user_encoder.parameters() if p.grad is not None]
+        assert gradients and all(torch.isfinite(g).all() for g in gradients)
+        if name in ("mmd", "dann", "contrastive"):
+            assert any(g.any() for g in gradients) == bool(compared)

@@ -21,7 +21,7 @@ from crossrec.runs.store import RunFolder
 
 FACTORS: dict[str, list[str]] = {
     "strategy": [s for s in sorted(options("strategy")) if plain(compose([f"strategy={s}"]).adaptation)],
-    "user_encoder": sorted(options("user_encoder")),
+    "user_encoder": [*sorted(options("user_encoder")), "transformer user_encoder.history=own"],
     "item_encoder": ["id", "id_text"],
     "data.source.overlap": ["0", "0.5", "1"],
     "data.source.n_domains": ["2", "3", "5"],
@@ -98,7 +98,9 @@ def test_the_design_has_every_two_values_together() -> None:
 @pytest.mark.parametrize("row", DESIGN, ids="-".join)
 def test_it_trains_moves_every_parameter_and_repeats(tiny: list[str], tmp_path: Path, row: tuple[str, ...]) -> None:
     drop = "item_encoder." if "id" in row[2:3] else "nothing"
-    words = [w for w in tiny if not w.startswith(drop)] + [f"{key}={value}" for key, value in zip(FACTORS, row)]
+    words = [w for w in tiny if not w.startswith(drop)] + [
+        w for key, value in zip(FACTORS, row) for w in f"{key}={value}".split()
+    ]
     if row[-1].endswith("softmax"):
         words.append("objective.temperature=1.0")
     made, again = (run([*words, f"paths.runs={tmp_path / name}"]) for name in ("first", "second"))
