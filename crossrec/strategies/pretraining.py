@@ -62,7 +62,7 @@ class Pretraining(Strategy):
         super().__init__(**arguments)
         if weight and not self.user_encoder.uses_history:
             raise CrossrecError(
-                f"strategy.weight={weight} contrasts histories, but user_encoder=id reads none: choose "
+                f"strategy.weight={weight} contrasts histories, but this user_encoder looks users up by id: choose "
                 "user_encoder=transformer, or strategy.weight=0"
             )
         self.weight, self.item_drop, self.temperature = weight, item_drop, temperature
