@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
-    from crossrec.encoders.item_features import ItemFeatures
+    from crossrec.encoders.item_features import TextFeatures
 
 USAGE = """usage: crossrec encode [--config-dir DIR ...] [KEY=VALUE ...]
 
@@ -67,7 +67,7 @@ def text_encoders(node: Any) -> Iterator[Mapping[str, Any]]:
                 yield from text_encoders(value)
 
 
-def _print(model: str, items: int, limit: int | None, found: ItemFeatures, seconds: float) -> None:
+def _print(model: str, items: int, limit: int | None, found: TextFeatures, seconds: float) -> None:
     from rich.console import Console
     from rich.table import Table
 

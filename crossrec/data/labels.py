@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from crossrec.data.ragged import Ids
 from crossrec.data.schema import Corpus
@@ -67,6 +68,14 @@ def check_labels(split: Split, batch: str, uses_history: bool) -> None:
         )
 
 
+def train_rows(corpus: Corpus, split: Split, domains: list[int], *, positive: bool) -> npt.NDArray[np.bool_]:
+    """Which interactions train, (n_interactions,) bool; arguments as those of :func:`train_counts`."""
+    chosen: npt.NDArray[np.bool_] = (split.label == TRAIN) & np.isin(row_domains(corpus), domains)
+    if positive and split.positive is not None:
+        chosen &= split.positive
+    return chosen
+
+
 def train_counts(corpus: Corpus, split: Split, domains: list[int], *, positive: bool) -> Ids:
     """Training rows of every item, (n_items,).
 
@@ -76,7 +85,5 @@ def train_counts(corpus: Corpus, split: Split, domains: list[int], *, positive: 
         domains: indices of the domains whose rows count.
         positive: count positives alone.
     """
-    chosen = (split.label == TRAIN) & np.isin(row_domains(corpus), domains)
-    if positive and split.positive is not None:
-        chosen &= split.positive
+    chosen = train_rows(corpus, split, domains, positive=positive)
     return np.bincount(corpus.interactions["item"].to_numpy()[chosen], minlength=corpus.n_items).astype(np.int64)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from crossrec.errors import CrossrecError
 
-Adapter = Literal["linear", "mlp", "moe"]
+Adapter = Literal["linear", "mlp", "moe", "none"]
 EXPERTS = 8
 """Experts of ``moe`` where their number is not given, as in UniSRec."""
 
@@ -97,7 +97,8 @@ def make_adapter(
     """Layers from features of root mean square 1 to vectors of length about 1, dropout first.
 
     Args:
-        kind: ``linear`` (w -> f), ``mlp`` (w -> w -> f with GELU) or ``moe``, see :class:`MixtureAdapter`.
+        kind: ``linear`` (w -> f), ``mlp`` (w -> w -> f with GELU), ``moe``, see :class:`MixtureAdapter`, or ``none``:
+            the features themselves, of width w.
         width: w, of the features.
         dim: f, of the vectors.
         dropout: rate on the features.
@@ -108,12 +109,14 @@ def make_adapter(
         CrossrecError: an unknown kind, or an option that the kind has no use for.
     """
     if kind not in get_args(Adapter):
-        raise CrossrecError(f"item_encoder.adapter={kind!r} must be linear, mlp or moe")
+        raise CrossrecError(f"item_encoder.adapter={kind!r} must be linear, mlp, moe or none")
     if kind == "moe":
         return [nn.Dropout(dropout), MixtureAdapter(width, dim, EXPERTS if experts is None else experts, gate_noise)]
     if experts is not None or gate_noise:
         name, value = ("experts", experts) if experts is not None else ("gate_noise", "true")
         raise CrossrecError(f"item_encoder.{name}={value} goes with item_encoder.adapter=moe, not {kind}: leave it out")
+    if kind == "none":
+        return [nn.Dropout(dropout)]
     last = nn.Linear(width, dim)
     nn.init.normal_(last.weight, std=(width * dim) ** -0.5)
     nn.init.zeros_(last.bias)

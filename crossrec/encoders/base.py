@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from crossrec.encoders.own_history import own_states
@@ -57,6 +59,13 @@ class UserEncoder(nn.Module):
     def by_domain(self) -> bool:
         """Whether a user's state depends on the domain that is to be recommended in."""
         return self.history == "own"
+
+    def prepare(self, trained: npt.NDArray[np.bool_]) -> None:
+        """Be told, once and before anything is encoded, which interactions train; by default nothing comes of it.
+
+        Args:
+            trained: (n_interactions,) bool, the training rows; of labelled ones those that are positives.
+        """
 
     def forward(self, users: Tensor) -> Tensor:
         """Look up ``users`` (b,) -> (b, dim). Only where ``uses_history`` is False."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from crossrec.data.schema import Corpus
 from crossrec.encoders.base import ItemEncoder, Unseen
 from crossrec.encoders.mixing import Mixing, Mode
+from crossrec.errors import CrossrecError
 
 
 class FusionEncoder(ItemEncoder):
@@ -24,7 +25,7 @@ class FusionEncoder(ItemEncoder):
         mode: ``sum``, ``gate`` or ``concat``.
 
     Raises:
-        CrossrecError: fewer than two encoders, or an unknown mode.
+        CrossrecError: fewer than two encoders, one of another width, or an unknown mode.
 
     Shape:
         (...) item ids -> (..., dim).
@@ -44,6 +45,12 @@ class FusionEncoder(ItemEncoder):
         self.encoders = nn.ModuleDict(
             {name: make(corpus=corpus, dim=dim, train_items=train_items) for name, make in encoders.items()}
         )
+        for name, encoder in self.encoders.items():
+            if encoder.dim != dim:
+                raise CrossrecError(
+                    f"item_encoder.encoders.{name} gives vectors of width {encoder.dim}, which cannot be mixed with "
+                    f"those of width dim={dim}: give it an adapter, or choose item_encoder=id_and_text"
+                )
         self.shares_entities = all(encoder.shares_entities for encoder in self.encoders.values())
         self.mixing = Mixing(len(encoders), dim, mode, "item_encoder")
 

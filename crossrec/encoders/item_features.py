@@ -1,4 +1,4 @@
-"""Frozen vectors of a corpus' item texts."""
+"""Frozen vectors of a corpus' texts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from crossrec.data.schema import Corpus
 from crossrec.encoders.feature_cache import FeatureCache, Features
@@ -18,12 +19,12 @@ from crossrec.encoders.text_model import TextModel, open_text_model
 
 
 @dataclass(frozen=True)
-class ItemFeatures(Features):
-    """Vectors of the n items that have a text.
+class TextFeatures(Features):
+    """Vectors of the n items, or users, that have a text.
 
     Attributes:
-        known: (n_items,) bool, which items those are.
-        texts: of those items.
+        known: (n_items,) bool, which ones those are.
+        texts: of those.
         model: what encoded them.
         cache: what holds them.
         folder: of the cache, of this model's vectors.
@@ -47,7 +48,7 @@ def item_features(
     prefix: str = "",
     max_length: int | None = 64,
     batch_size: int = 64,
-) -> ItemFeatures:
+) -> TextFeatures:
     """Take the items' vectors from the cache, encoding the texts that are not there yet.
 
     Args:
@@ -64,13 +65,29 @@ def item_features(
     Raises:
         CrossrecError: no item has text, an option has none of its values, or the model is not there.
     """
-    texts = item_texts(corpus, fields, template)
+    return text_features(
+        item_texts(corpus, fields, template), cache_dir=cache_dir, model=model, pooling=pooling, prefix=prefix,
+        max_length=max_length, batch_size=batch_size,
+    )  # fmt: skip
+
+
+def text_features(
+    texts: pl.Series,
+    *,
+    cache_dir: str | Path,
+    model: str,
+    pooling: Pooling | None,
+    prefix: str,
+    max_length: int | None,
+    batch_size: int,
+) -> TextFeatures:
+    """Take the vectors of ``texts`` (n,), null where there is none, from the cache; as :func:`item_features`."""
     cache, encoder = FeatureCache(cache_dir, batch_size), open_text_model(model, pooling, prefix, max_length)
     known = texts.drop_nulls().to_list()
     found = cache.features(known, encoder)
     if isinstance(encoder, ProjectedText):
         found = replace(found, vectors=encoder.restore(found.vectors))
-    return ItemFeatures(
+    return TextFeatures(
         **vars(found), known=texts.is_not_null().to_numpy(), texts=known, model=encoder, cache=cache,
         folder=cache.folder(encoder),
     )  # fmt: skip

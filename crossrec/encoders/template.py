@@ -1,9 +1,9 @@
-"""Templates: an item's fields in a sentence."""
+"""Templates: the fields of an item, or of a user, in a sentence."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -29,23 +29,25 @@ class _Segment:
 
 
 class Template:
-    """Text with ``{field}`` for an item's fields and ``[...]`` around what may be left out.
+    """Text with ``{field}`` for an item's fields and ``[...]`` around what may be left out; the same of a user's.
 
-    The fields are those of :data:`~crossrec.data.schema.TEXTS`. A segment in brackets is left out where the item lacks
-    one of its fields. Fields outside of brackets are needed: an item that lacks one is not filled in, nor is one of
-    whose fields none is left. ``{{``, ``}}``, ``[[`` and ``]]`` stand for the single characters.
+    A segment in brackets is left out where the item lacks one of its fields. Fields outside of brackets are needed: an
+    item that lacks one is not filled in, nor is one of whose fields none is left. ``{{``, ``}}``, ``[[`` and ``]]``
+    stand for the single characters.
 
     ``"{title}[ by {brand}][, {category}]"`` makes ``"Comb by Acme, Hair"``, ``"Comb, Hair"`` or ``"Comb"``.
 
     Args:
         text: the template.
+        fields: those that it may name.
+        owner: config node that it is of, for messages.
 
     Raises:
         CrossrecError: it names no field or an unknown one, or a bracket or brace has no partner.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
+    def __init__(self, text: str, fields: Sequence[str] = TEXTS, owner: str = "item_encoder") -> None:
+        self.text, self._fields, self._owner = text, fields, owner
         self._segments = [_Segment(False, [])]
         for token in _TOKEN.findall(text):
             inside = self._segments[-1].optional
@@ -64,17 +66,17 @@ class Template:
         if self._segments[-1].optional:
             raise self._wrong("brackets go in pairs and not into each other; write [[ or ]] for the character")
         if not any(segment.fields for segment in self._segments):
-            raise self._wrong(f"it names no field; write {{title}}, or another of {', '.join(TEXTS)}")
+            raise self._wrong(f"it names no field; write {{{fields[0]}}}, or another of {', '.join(fields)}")
         if any(segment.optional and not segment.fields for segment in self._segments):
             raise self._wrong("a segment in brackets names no field, so it would never be left out")
 
     def _field(self, name: str) -> str:
-        if name not in TEXTS:
-            raise self._wrong(f"there is no field {{{name}}}; fields are {', '.join(TEXTS)}")
+        if name not in self._fields:
+            raise self._wrong(f"there is no field {{{name}}}; fields are {', '.join(self._fields)}")
         return name
 
     def _wrong(self, why: str) -> CrossrecError:
-        return CrossrecError(f"item_encoder.template={self.text!r}: {why}")
+        return CrossrecError(f"{self._owner}.template={self.text!r}: {why}")
 
     def fill(self, fields: Mapping[str, pl.Expr]) -> pl.Expr:
         """Fill in items.

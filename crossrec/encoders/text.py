@@ -41,7 +41,7 @@ class TextEncoder(ItemEncoder):
 
     Args:
         corpus: gives the texts.
-        dim: f, width of the vectors.
+        dim: f, width of the vectors; with ``adapter=none`` they have that of the features.
         train_items: (n_items,) bool, the items W and s are fitted on (those with text); None is all.
         cache_dir: folder of the :class:`~crossrec.encoders.feature_cache.FeatureCache`.
         model: ``use``, or see :class:`~crossrec.encoders.pretrained.PretrainedText`.
@@ -56,7 +56,7 @@ class TextEncoder(ItemEncoder):
             and not fitted, see :class:`ParametricWhitening`.
         whitening_dim: width after ``pca`` or ``parametric``; None keeps the model's.
         per_domain: fit W on each domain's training items alone, see :class:`DomainWhitening`.
-        adapter: ``linear``, ``mlp`` or ``moe``, see :func:`make_adapter`.
+        adapter: ``linear``, ``mlp``, ``moe`` or ``none``, see :func:`make_adapter`.
         experts: of ``moe``; None is 8.
         gate_noise: of ``moe``, in training.
         dropout: rate on the adapter's input.
@@ -105,7 +105,6 @@ class TextEncoder(ItemEncoder):
             max_length=max_length, batch_size=batch_size,
         )  # fmt: skip
         vectors, known = found.vectors, found.known
-        self.dim = dim
         # fp16 loses nothing, the cache holds that; kept so that a loaded whitening can be applied to them
         self._raw = torch.zeros(corpus.n_items, vectors.shape[1], dtype=torch.float16)
         self._raw[torch.from_numpy(np.flatnonzero(known))] = torch.from_numpy(vectors).half()
@@ -117,8 +116,10 @@ class TextEncoder(ItemEncoder):
         self.register_buffer("features", torch.zeros(0, width), persistent=False)
         self.register_buffer("scale", torch.ones(()))
         self._fit(torch.from_numpy(known & train_flags(corpus, train_items)))
-        self.missing = nn.Parameter(torch.zeros(dim))
-        layers = make_adapter(adapter, learned[0].out_width if learned else width, dim, dropout, experts, gate_noise)
+        width = learned[0].out_width if learned else width
+        self.dim = width if adapter == "none" else dim
+        self.missing = nn.Parameter(torch.zeros(self.dim))
+        layers = make_adapter(adapter, width, dim, dropout, experts, gate_noise)
         self.adapter = nn.Sequential(*learned, *layers)
         with torch.random.fork_rng(devices=[]):  # what a tower draws is drawn aside: all else is as in a frozen run
             torch.default_generator.manual_seed(torch.initial_seed() + 1)

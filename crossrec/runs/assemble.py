@@ -13,7 +13,7 @@ import torch
 from crossrec.adaptation.base import Adaptation
 from crossrec.config import build, target_name
 from crossrec.data.datamodule import MultiDomainDataModule
-from crossrec.data.labels import Labelled
+from crossrec.data.labels import Labelled, train_rows
 from crossrec.data.schema import Corpus
 from crossrec.data.splits import train_membership
 from crossrec.encoders.base import UserEncoder
@@ -82,9 +82,11 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     datamodule = _datamodule(config, corpus, strategy_class, objective, user_encoder)
     datamodule.setup("fit")
     objective.prepare(datamodule.train_item_counts())
+    user_encoder.prepare(train_rows(corpus, datamodule.split, datamodule.train_indices, positive=True))
     item_encoder = build(
         config["item_encoder"], corpus=corpus, dim=sizes["dim"], train_items=datamodule.train_item_mask()
     )
+    _check_widths(config, strategy_class, user_encoder.dim, item_encoder.dim)
     logits = strategy_class.trains and objective.batch == "pointwise"
     metrics = {
         "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False, logits=logits),
@@ -145,6 +147,15 @@ def _check_tuning(config: Mapping[str, Any], trains: bool, full: bool) -> None:
         raise CrossrecError(
             f"objective=softmax with tuning={tuning.name} would read the texts of whole catalogues, with gradient, in "
             "every step: choose objective=sampled_softmax or bpr, or tuning=side_network or frozen"
+        )
+
+
+def _check_widths(config: Mapping[str, Any], strategy: type[Strategy], users: int, items: int) -> None:
+    """Refuse vectors of two widths where scores are inner products."""
+    if strategy.trains and strategy.inner_product and users != items:
+        raise CrossrecError(
+            f"strategy={target_name(config['strategy'])} scores by inner products, but users have vectors of width "
+            f"{users} and items of {items}: choose strategy=bert_concat, or encoders that both end in width dim"
         )
 
 

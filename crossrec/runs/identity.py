@@ -29,7 +29,10 @@ MACHINE = {
 """Trainer options that change no number; every other one may (the batch size is global, so devices do not)."""
 
 TEXT_ENCODER = "crossrec.encoders.text.TextEncoder"
-"""``_target_`` of the configs that name a pretrained text model."""
+"""``_target_`` of the configs that name a pretrained text model of items."""
+
+TEXT_ENCODERS = (TEXT_ENCODER, "crossrec.encoders.user_text.UserTextEncoder")
+"""And of users."""
 
 NEUTRAL: Mapping[str, Mapping[str, Any]] = {
     TEXT_ENCODER: {
@@ -125,7 +128,7 @@ def _content(node: Any, outside: Outside) -> Any:
     for key in ("_target_", "function"):
         if isinstance(path := node.get(key), str) and path.split(".")[0] not in OURS:
             made[f"{key} source"] = outside(f"source {path}", partial(_source_hash, path))
-    if node.get("_target_") == TEXT_ENCODER:
+    if node.get("_target_") in TEXT_ENCODERS:
         del made["batch_size"]
         options = (node["model"], node["pooling"], node["prefix"], node["max_length"])
         made["model"] = outside(f"model {' '.join(map(str, options))}", partial(_model_key, *options))

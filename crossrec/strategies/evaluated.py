@@ -20,7 +20,8 @@ from crossrec.strategies.domain_roles import DomainRoles
 class Evaluated(DomainRoles, pl.LightningModule):
     """Rank the domains' catalogues in validation and test.
 
-    A subclass gives :meth:`catalogue` and :meth:`users_for`, or :meth:`score`.
+    A subclass gives :meth:`catalogue` and :meth:`users_for`, or :meth:`score`. One whose scores are no inner products
+    says so by ``inner_product = False`` and gives :meth:`all_scores` and :meth:`pair_scores`.
 
     Args:
         domains: all domains of the corpus.
@@ -29,6 +30,8 @@ class Evaluated(DomainRoles, pl.LightningModule):
         monitor: name of the validation metric that selects the epoch, e.g. ``ndcg@10``: its mean over
             :meth:`select_domains`.
     """
+
+    inner_product = True
 
     def __init__(
         self,
@@ -65,7 +68,15 @@ class Evaluated(DomainRoles, pl.LightningModule):
             self._catalogue[batch.domain] = self.catalogue(batch.domain)
         users, items = self.users_for(batch), self._catalogue[batch.domain]
         with torch.autocast(users.device.type, enabled=False):
-            return users.float() @ items.float().T
+            return self.all_scores(users.float(), items.float())
+
+    def all_scores(self, users: Tensor, items: Tensor) -> Tensor:
+        """Scores (q, n) of every one of ``users`` (q, f) for every one of ``items`` (n, f): inner products."""
+        return users @ items.T
+
+    def pair_scores(self, users: Tensor, items: Tensor) -> Tensor:
+        """Scores (m,) of ``users`` (m, f) for ``items`` (m, f), row by row: inner products."""
+        return (users * items).sum(-1)
 
     def _begin(self, stage: str) -> None:
         self._catalogue = {}

@@ -59,7 +59,7 @@ def score_rows(
         weight: (m,) or None.
     """
     if rows.labels is not None:
-        return model.objective.labelled((users * items).sum(-1), rows.labels, weight=weight)
+        return model.objective.labelled(model.pair_scores(users, items), rows.labels, weight=weight)
     if model.objective.batchwise:
         return score_in_batch(model, batch, rows, users, items, weight)
     if model.objective.shared:

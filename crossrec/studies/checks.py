@@ -22,7 +22,7 @@ def check_metrics(study: Study, config: Mapping[str, Any]) -> None:
         CrossrecError: it does not compute one; the message names the nearest.
     """
     evaluation = config["evaluation"]
-    known = metric_names(evaluation)
+    known = [*metric_names(evaluation), *_label_names(config)]
     for metric in study.metrics:
         if metric not in known:
             raise CrossrecError(
@@ -38,6 +38,7 @@ def check_monitor(evaluation: Mapping[str, Any]) -> None:
         CrossrecError: it does not; the message names the nearest.
     """
     from crossrec.evaluation.collector import GROUPS
+    from crossrec.evaluation.labels import METRICS
 
     monitor = str(evaluation["monitor"])
     group, _, metric = monitor.rpartition("/")
@@ -45,7 +46,7 @@ def check_monitor(evaluation: Mapping[str, Any]) -> None:
         raise CrossrecError(
             f"evaluation.monitor={monitor}: no group {group!r}{nearest(group, [g for g in GROUPS if g])}"
         )
-    known = validation_names(evaluation)
+    known = [*validation_names(evaluation), *([] if group else METRICS)]  # those of labels where rows have some
     if metric not in known:
         raise CrossrecError(
             f"evaluation.monitor={monitor} is not computed in validation with evaluation.ks={evaluation['ks']}"
@@ -68,6 +69,14 @@ def validation_names(evaluation: Mapping[str, Any]) -> list[str]:
     from crossrec.evaluation.metrics import names
 
     return names(_cutoffs(evaluation))
+
+
+def _label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the metrics of labelled pairs, where a run has such."""
+    from crossrec.evaluation.labels import METRICS
+
+    labelled = config.get("positive_rating") is not None or config["evaluation"]["protocol"] == "sampled"
+    return METRICS if labelled else ()
 
 
 def _cutoffs(evaluation: Mapping[str, Any]) -> list[int]:

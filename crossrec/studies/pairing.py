@@ -33,7 +33,7 @@ class Pairs(NamedTuple):
 
 
 def per_user_metrics(run: Path, domain: str) -> list[str]:
-    """Metrics that a run keeps for every user of ``domain``; coverage and Gini are of all lists and not among them.
+    """Metrics that a run keeps for every user of ``domain``; coverage, Gini and those of labels are not among them.
 
     Raises:
         CrossrecError: the run has no such file.
@@ -44,8 +44,8 @@ def per_user_metrics(run: Path, domain: str) -> list[str]:
 
 
 def of_all_lists(metric: str) -> bool:
-    """Whether a metric is of all lists together, and not the mean of one of single users."""
-    return metric.partition("@")[0] in ("coverage", "gini")
+    """Whether a metric is of all lists or labelled pairs together, and not the mean of one of single users."""
+    return metric.startswith("label_") or metric.partition("@")[0] in ("coverage", "gini")
 
 
 def paired_users(runs_a: Mapping[int, Path], runs_b: Mapping[int, Path], domain: str, metric: str) -> pl.DataFrame:

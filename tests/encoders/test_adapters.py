@@ -90,8 +90,14 @@ def test_every_option_has_an_effect():
     assert all(not torch.allclose(a, b) for i, a in enumerate(vectors) for b in vectors[:i])
 
 
+def test_none_is_the_features_themselves():
+    x = features()
+    assert torch.equal(build("none")(x), x) and not list(build("none").parameters())
+    assert not torch.equal(build("none", dropout=0.5).train()(x), x)
+
+
 def test_mistakes_are_told():
-    with pytest.raises(CrossrecError, match="linear, mlp or moe"):
+    with pytest.raises(CrossrecError, match="linear, mlp, moe or none"):
         make_adapter("deep", 6, 4)
     with pytest.raises(CrossrecError, match=r"experts=4 goes with item_encoder\.adapter=moe, not mlp"):
         make_adapter("mlp", 6, 4, experts=4)

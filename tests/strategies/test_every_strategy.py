@@ -11,9 +11,9 @@ from crossrec.config import options
 from crossrec.runs.store import RunFolder
 
 OBJECTIVES = sorted(options("objective"))
-USERS = sorted(options("user_encoder"))
+USERS = sorted(set(options("user_encoder")) - {"id_and_text"})  # that one is of bert_concat's width
 FREE = ("popularity", "text_cosine")
-TRAINED = sorted(set(options("strategy")) - set(FREE))
+TRAINED = sorted(set(options("strategy")) - set(FREE) - {"bert_concat"})  # bert_concat has tests of its own
 
 
 def beside(strategies: list[str]) -> list[tuple[str, str, str]]:

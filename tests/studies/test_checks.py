@@ -28,6 +28,14 @@ def test_metric_names_are_those_that_a_run_computes(small: list[str], strategy: 
         assert sorted(row) == sorted(known)
 
 
+def test_metrics_of_labels_are_there_where_rows_have_labels(tmp_path: Path, small: list[str]) -> None:
+    study = read_study(write_study(tmp_path, small, metrics=["ndcg@10", "label_accuracy"]))
+    for words in (["positive_rating=4", "objective=bce"], ["evaluation=sampled_99"]):
+        check_metrics(study, composed([*small, *words, "evaluation.monitor=label_auc"]))
+    with pytest.raises(CrossrecError, match="'label_accuracy' is not computed"):
+        check_metrics(study, composed(small))
+
+
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
