@@ -49,15 +49,19 @@ def main(arguments: list[str]) -> None:
     from crossrec.studies.engine import Engine
     from crossrec.studies.jobs import distinct
     from crossrec.studies.progress import jobs_table
-    from crossrec.studies.selection import select
+    from crossrec.studies.selection import Selection, select
     from crossrec.studies.signals import interruptible
-    from crossrec.studies.sweep import report, sweep
+    from crossrec.studies.sweep import in_rounds, report
 
     console = Console() if sys.stdout.isatty() else Console(width=240)  # a pipe gets whole names
     words = [w for w in given.words if not is_hydra(w)]
-    chosen = select(
-        given.study, words, given.config_dir, given.rows, given.seeds, given.recorded, trains=not given.dry_run
-    )
+
+    def selected() -> Selection:
+        return select(
+            given.study, words, given.config_dir, given.rows, given.seeds, given.recorded, trains=not given.dry_run
+        )
+
+    chosen = selected()
     if given.dry_run:
         console.print(jobs_table(distinct(chosen.jobs), f"{chosen.study.name}: {chosen.study.title}"))
         return
@@ -69,7 +73,7 @@ def main(arguments: list[str]) -> None:
         config_dirs=chosen.config_dirs,
     )
     with interruptible():
-        outcome = sweep(chosen.jobs, engine, console, retry_failed=given.retry_failed)
+        outcome = in_rounds(chosen.jobs, lambda: selected().jobs, engine, console, retry_failed=given.retry_failed)
     report(outcome, engine, console)
     if outcome.failed:
         raise CrossrecError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crossrec.config import quoted
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
 from crossrec.studies.records import KnownCorpus, Records
@@ -24,12 +25,15 @@ class Planned:
         run: where it lies, or will; its record where it is not finished and has one.
         domains: names of all domains of its corpus; empty where the run was found and not planned.
         target: name of its target domain; None where every domain is one.
+        waits: label of the job whose run it begins with, while that is not finished: what its own run will be called
+            depends on the weights, so ``run`` is none yet. Empty where nothing is missing.
     """
 
     job: Job
     run: RunFolder
     domains: tuple[str, ...] = ()
     target: str | None = None
+    waits: str = ""
 
     @property
     def label(self) -> str:
@@ -80,19 +84,48 @@ def plan(
         known[job.data] = _both(known.get(job.data, ()), domains)
         configs.append((job, config))
     check_domains(study, known)
-    made = []
+    by_key = {_key(job): (job, config) for job, config in configs}
+    found: dict[_Key, Planned] = {}
+
+    def planned(key: _Key) -> Planned:
+        if key not in found:
+            job, config = by_key[key]
+            source = None if job.init is None else planned((job.init, job.data, job.seed, 0))
+            with _of_row(study, job.row):
+                found[key] = _planned(resolve, job, config, source)
+                check_target(config, found[key].domains)
+        return found[key]
+
+    made = [planned(_key(job)) for job, _ in configs]
     there: dict[str, tuple[str, ...] | None] = {}
-    for job, config in configs:
-        with _of_row(study, job.row):
-            _, corpus, run = resolve.locate(config)
-            check_target(config, corpus.domains)
-        there[job.data] = _both(there.get(job.data, ()), corpus.domains)
-        target = None if config["target"] in (None, "all") else str(config["target"])
-        made.append(Planned(job, run, corpus.domains, target))
+    for one in made:
+        there[one.job.data] = _both(there.get(one.job.data, ()), one.domains)
     check_domains(study, there)
-    if trains and not all(planned.run.finished for planned in made):
+    if trains and not all(one.run.finished for one in made):
         resolve.check_data()
     return made
+
+
+_Key = tuple[str, str, int, int]
+
+
+def _key(job: Job) -> _Key:
+    return job.row, job.data, job.seed, job.part
+
+
+def _planned(resolve: Resolver, job: Job, config: dict[str, Any], source: Planned | None) -> Planned:
+    """Find a job's run; of one that begins with another's, by the folder of that and the weights in it."""
+    waits = ""
+    if source is not None:
+        if config["init"]["from"]:
+            raise CrossrecError("init.from names a run besides the one of the row that init names: leave one out")
+        folder = str(source.run.path)
+        job = job._replace(overrides=(*job.overrides, f"init.from={quoted(folder)}"))
+        config = {**config, "init": {**config["init"], "from": folder}}
+        waits = source.label if source.waits or not resolve.has_weights(source.run) else ""
+    _, corpus, run = resolve.locate(config, waiting=bool(waits))
+    target = None if config["target"] in (None, "all") else str(config["target"])
+    return Planned(job, run, corpus.domains, target, waits)
 
 
 @contextmanager
@@ -163,19 +196,35 @@ class Resolver:
             self._names[content] = None if names is None else tuple(names)
         return self._names[content]
 
-    def locate(self, config: dict[str, Any]) -> Resolved:
+    def has_weights(self, run: RunFolder) -> bool:
+        """Whether a run's weights are there, or known by the records of runs that began with them."""
+        from crossrec.runs.identity import weights_name
+
+        if run.recorded:
+            return self.records is not None and weights_name(run.id) in self.records.outside
+        return run.finished
+
+    def locate(self, config: dict[str, Any], *, waiting: bool = False) -> Resolved:
         """Find the run of a config.
+
+        Args:
+            config: as plain values.
+            waiting: the weights that it begins with are not there yet: the run has a name that no run will have.
 
         Raises:
             CrossrecError: its corpus cannot be prepared.
         """
-        from crossrec.runs.identity import here, here_or
+        from crossrec.runs.identity import here, here_or, weights_name
 
         content = _content(config)
         if content not in self._corpora:
             self._corpora[content] = self._corpus(config)
         corpus = self._corpora[content]
-        run = RunFolder.of(config, corpus.fingerprint, here_or(self.records.outside) if self.records else here)
+        outside = here_or(self.records.outside) if self.records else here
+        if waiting:
+            missing, known = weights_name(Path(config["init"]["from"]).name), outside
+            outside = lambda name, read: None if name == missing else known(name, read)  # noqa: E731
+        run = RunFolder.of(config, corpus.fingerprint, outside)
         if self.records and not run.finished:
             run = self.records.runs.get(run.id, run)
         return Resolved(config, corpus, run)

@@ -33,6 +33,9 @@ def jobs_table(jobs: Sequence[Planned], title: str) -> Table:
     for name in ("job", "state", "time", "run"):
         table.add_column(name, overflow="fold")
     for planned in jobs:
+        if planned.waits:
+            table.add_row(escape(planned.label), escape(f"waits for {planned.waits}"), "", "")
+            continue
         state = planned.run.state
         table.add_row(escape(planned.label), _coloured(state), clock(seconds(planned)), planned.run.id)
     return table

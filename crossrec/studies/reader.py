@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from crossrec.errors import CrossrecError
+from crossrec.studies.beginnings import check_rows, named_row
 from crossrec.studies.search_space import Dimension, read_space, word_of
 from crossrec.studies.study import Row, Study, Tolerance
 from crossrec.suggestions import nearest
@@ -17,7 +19,7 @@ KEYS = (
     "name", "title", "base", "data", "rows", "seeds", "metrics", "domains", "baseline", "published", "source",
     "protocol", "tolerance", "config_dir", "test", "reports",
 )  # fmt: skip
-ROW_KEYS = ("overrides", "runs", "over", "search")
+ROW_KEYS = ("overrides", "runs", "over", "search", "init")
 TESTS = ("permutation", "wilcoxon")
 REPORTS = ("gap",)
 
@@ -136,11 +138,13 @@ class _Reader:
             raise self.error("rows must map names to lists of overrides")
         made: list[Row] = []
         for name, value in node.items():
-            made += self.row(str(name), value)
+            init = named_row(self.path, str(name), value)
+            made += [replace(row, init=init) for row in self.row(str(name), value)]
         names = [row.name for row in made]
         for name in names:
             if names.count(name) > 1:
                 raise self.error(f"two rows are named {name!r}")
+        check_rows(self.path, made)
         return tuple(made)
 
     def row(self, name: str, node: Any) -> list[Row]:

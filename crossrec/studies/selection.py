@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crossrec.errors import CrossrecError
+from crossrec.studies.beginnings import with_sources
 from crossrec.studies.jobs import Planned, plan
 from crossrec.studies.reader import read_study
 from crossrec.studies.records import read_records
@@ -18,7 +19,7 @@ class Selection:
     """A study and its composed jobs.
 
     Attributes:
-        study: with only the chosen rows.
+        study: with only the chosen rows, and those that they begin with.
         jobs: of the chosen seeds; the study keeps all, so a table of some of them says that it is partial.
         config_dirs: folders of configs, the study's own and the command line's.
     """
@@ -64,7 +65,7 @@ def select(
             raise CrossrecError(f"--config-dir {folder} is not a folder")
     study = read_study(Path(path))
     if rows is not None:
-        kept = {name for wanted in rows for name in _asked(study, wanted)}
+        kept = with_sources(study.rows, {name for wanted in rows for name in _asked(study, wanted)})
         baseline = study.baseline if study.baseline in kept else None
         study = replace(study, rows=tuple(r for r in study.rows if r.name in kept), baseline=baseline)
     if seeds is not None:

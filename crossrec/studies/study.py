@@ -23,6 +23,7 @@ class Row:
             list when the row is one run a seed.
         parameter: (key, value) where the row is one of a list of values (``over``).
         search: the space that ``crossrec tune`` searches; empty for none.
+        init: name of the row whose run, of the same data set and seed, its runs begin with; None begins anew.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Row:
     runs: tuple[tuple[str, ...], ...] = ((),)
     parameter: tuple[str, float | str] | None = None
     search: tuple[Dimension, ...] = ()
+    init: str | None = None
 
 
 class Job(NamedTuple):
@@ -41,6 +43,7 @@ class Job(NamedTuple):
         seed: of the run.
         part: which of the row's runs.
         overrides: all words of its command line after ``crossrec train``.
+        init: name of the row whose run it begins with.
     """
 
     row: str
@@ -48,6 +51,7 @@ class Job(NamedTuple):
     seed: int
     part: int
     overrides: tuple[str, ...]
+    init: str | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,14 @@ class Study:
             overrides: more words for all of them; they win.
         """
         return [
-            Job(row.name, data, seed, part, (*self.base, *words, *row.overrides, *run, *overrides, f"seed={seed}"))
+            Job(
+                row=row.name,
+                data=data,
+                seed=seed,
+                part=part,
+                overrides=(*self.base, *words, *row.overrides, *run, *overrides, f"seed={seed}"),
+                init=row.init,
+            )
             for seed in self.seeds
             for data, words in self.data.items()
             for row in self.rows

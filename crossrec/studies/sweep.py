@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +75,31 @@ def sweep(jobs: Sequence[Planned], engine: Engine, console: Console, *, retry_fa
     return Outcome([p for p in jobs if p.run.finished], [p for p in jobs if not p.run.finished])
 
 
+def in_rounds(
+    jobs: Sequence[Planned],
+    plan: Callable[[], Sequence[Planned]],
+    engine: Engine,
+    console: Console,
+    *,
+    retry_failed: bool = False,
+) -> Outcome:
+    """Sweep a study, and again the jobs that begin with the runs of others, once these are finished.
+
+    Args:
+        jobs: of a study, in the order to run them.
+        plan: composes them again, as things stand then.
+        engine: how to launch.
+        console: where to show progress.
+        retry_failed: as in :func:`sweep`; a run that fails in one round is left alone in the next.
+    """
+    while True:
+        outcome = sweep([p for p in jobs if not p.waits], engine, console, retry_failed=retry_failed)
+        waiting = [p for p in jobs if p.waits]
+        jobs = plan() if waiting else jobs
+        if len([p for p in jobs if p.waits]) == len(waiting):
+            return Outcome(outcome.finished, [*outcome.failed, *waiting])
+
+
 def _ended(planned: Planned, engine: Engine) -> bool:
     """Whether the job's process came to an end of its own; not so where its machine was taken away."""
     status = engine.exit_status(_task(planned))
@@ -91,7 +116,8 @@ def report(outcome: Outcome, engine: Engine, console: Console) -> None:
     console.print(f"{len(outcome.finished)} of {total} runs finished", highlight=False)
     for planned in outcome.failed:
         log = engine.log(_task(planned))
-        why = f"[red]{planned.run.state}[/] {escape(planned.label)}: {escape(reason(planned, engine))}"
+        state = "waiting" if planned.waits else planned.run.state
+        why = f"[red]{state}[/] {escape(planned.label)}: {escape(reason(planned, engine))}"
         console.print(why, highlight=False, soft_wrap=True)
         if log.is_file():
             console.print(f"  log: {escape(str(log))}", highlight=False, soft_wrap=True)
@@ -99,6 +125,8 @@ def report(outcome: Outcome, engine: Engine, console: Console) -> None:
 
 def reason(planned: Planned, engine: Engine) -> str:
     """Why a job is not finished, in a sentence."""
+    if planned.waits:
+        return f"it begins with the run of {planned.waits}, which is not finished"
     status, code = planned.run.status, engine.exit_status(_task(planned))
     if status.get("error"):
         return str(status["error"])
