@@ -15,8 +15,8 @@ from crossrec.runs.encoders import Comparison, Measured, Variant
 
 RULE = (
     "Rule: of all rows those within noise of the best mean validation NDCG@10 over the target's domains (the 95% "
-    "bootstrap interval over queries of the paired difference reaches 0); of these the models that read at .8 or more of "
-    "the highest speed; of these the best."
+    "bootstrap interval over queries of the paired difference reaches 0); of these the models that read at .8 or more "
+    "of the highest speed; of these the best."
 )
 
 FAST = 0.8

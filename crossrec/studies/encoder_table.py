@@ -68,7 +68,7 @@ def _pairs(comparison: Comparison) -> list[Pair]:
 
 def _cells(variant: Variant, pairs: Sequence[Pair], domains: Sequence[str]) -> list[str]:
     gaps = [variant.gaps.get(pair) for pair in pairs]
-    cells = [variant.whitening, str(variant.width), f"{variant.anisotropy + 0.0:.3f}"]
+    cells = [variant.whitening, str(variant.width), f"{round(variant.anisotropy, 3) + 0.0:.3f}"]
     cells += [EMPTY if gap is None else f"{gap.mmd:.4f}" for gap in gaps]
     cells += [EMPTY if gap is None else f"{gap.pad:.2f}" for gap in gaps]
     for domain in domains:
