@@ -71,6 +71,11 @@ class Ranks:
         return replace(self, valid=self.valid & kept)
 
 
+def inner_products(users: Tensor, items: Tensor) -> Tensor:
+    """Scores <U_i, V_j> of every one of ``users`` (q, f) for every one of ``items`` (n, f): (q, n)."""
+    return users @ items.T
+
+
 def rank_relevant(scores: Tensor, relevant: Tensor, allowed: Tensor | None = None) -> Ranks:
     """Rank each query's relevant items among its allowed candidates.
 

@@ -13,6 +13,7 @@ from crossrec.data.batches import QueryBatch
 from crossrec.data.schema import Domain
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
+from crossrec.evaluation.ranking import inner_products
 from crossrec.evaluation.summary import flatten, macro
 from crossrec.strategies.domain_roles import DomainRoles
 
@@ -72,7 +73,7 @@ class Evaluated(DomainRoles, pl.LightningModule):
 
     def all_scores(self, users: Tensor, items: Tensor) -> Tensor:
         """Scores (q, n) of every one of ``users`` (q, f) for every one of ``items`` (n, f): inner products."""
-        return users @ items.T
+        return inner_products(users, items)
 
     def pair_scores(self, users: Tensor, items: Tensor) -> Tensor:
         """Scores (m,) of ``users`` (m, f) for ``items`` (m, f), row by row: inner products."""
