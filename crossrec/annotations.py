@@ -47,6 +47,7 @@ def parameters(target: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     others = False
     for parameter in inspect.signature(target).parameters.values():
         annotation = _read(parameter.annotation, function)
+        annotation = annotation | None if parameter.default is None and annotation is not Any else annotation
         if parameter.kind is parameter.VAR_KEYWORD:
             options = get_args(annotation)[0] if get_origin(annotation) is typing_extensions.Unpack else None
             others = options is None
@@ -107,6 +108,8 @@ def _one(key: str, value: Any, kind: Any) -> Mismatch | None:
     """As :func:`mismatch`, of one kind of a union."""
     wrong = Mismatch(key, value, "")
     origin, parts = get_origin(kind) or kind, get_args(kind)
+    if origin in (Any, object, Callable):
+        return None
     if origin is Literal:
         return None if any(value == p and type(value) is type(p) for p in parts) else wrong
     if origin is float:
@@ -127,8 +130,7 @@ def _one(key: str, value: Any, kind: Any) -> Mismatch | None:
             return wrong
         each = parts[1] if len(parts) == 2 else Any
         return next((m for k, v in value.items() if (m := mismatch(f"{key}.{k}", v, each))), None)
-    # a plain value is no object of another class; what is no class (Any, Callable, TypeVar) says nothing
-    return wrong if isinstance(origin, type) and origin not in (object, Callable) else None
+    return wrong if isinstance(origin, type) else None  # no plain value is an object of another class
 
 
 def _words(annotation: Any) -> str:

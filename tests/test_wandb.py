@@ -97,8 +97,8 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_failed_run_is_finished_as_failed(small: list[str]) -> None:
-    with pytest.raises(CrossrecError, match="is not computed"):
-        run([*small, "logger=wandb", "evaluation.monitor=nonsense@3"])
+    with pytest.raises(CrossrecError, match="no epoch was validated"):
+        run([*small, "logger=wandb", "trainer.check_val_every_n_epoch=9"])
     runs = next(Path(w.split("=")[1]) for w in small if w.startswith("paths.runs"))
     (path,) = runs.glob("*/wandb/offline-run-*/run-*.wandb")
     assert on_disk.exit_code(path) == 1

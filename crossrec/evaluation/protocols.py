@@ -59,13 +59,18 @@ def protocol(kind: str, n_candidates: int | None = None, sampling: str | None = 
     """Read the keys ``protocol``, ``n_candidates`` and ``candidate_sampling`` of ``conf/evaluation``.
 
     Raises:
-        CrossrecError: an unknown protocol, or candidates asked of full ranking.
+        CrossrecError: an unknown protocol, or sampled candidates asked of full ranking.
     """
     if kind == "full":
         if n_candidates:
             raise CrossrecError(
                 f"evaluation.n_candidates={n_candidates} has no meaning under full ranking:"
                 " set evaluation.protocol=sampled"
+            )
+        if sampling not in (None, "uniform"):
+            raise CrossrecError(
+                f"evaluation.candidate_sampling={sampling} has no effect under full ranking, which samples no "
+                "candidates: leave it out, or choose evaluation=sampled_99 or sampled_999"
             )
         return Full()
     if kind == "sampled":

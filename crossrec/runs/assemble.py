@@ -38,17 +38,6 @@ class Assembly:
     model: Strategy
 
 
-WHOLE = {"seed": 0, "dim": 1, "batch_size": 1, "history_length": 1}
-"""Config keys that are whole numbers, and the least each may be."""
-
-
-def _whole(config: Mapping[str, Any], key: str, least: int) -> int:
-    value = config[key]
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise CrossrecError(f"{key}={value!r} must be a whole number from {least} on")
-    return value
-
-
 def target_index(config: Mapping[str, Any], corpus: Corpus) -> int | None:
     """Index of the target domain; None when every domain is one."""
     name = config["target"]
@@ -67,12 +56,11 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     """
     from hydra.utils import get_class
 
-    sizes = {key: _whole(config, key, least) for key, least in WHOLE.items()}
-    seed, target = sizes["seed"], target_index(config, corpus)
+    seed, target = int(config["seed"]), target_index(config, corpus)
     pl.seed_everything(seed, workers=True, verbose=False)
     strategy_class: type[Strategy] = get_class(config["strategy"]["_target_"])
     objective = build(config["objective"])
-    user_encoder = build(config["user_encoder"], corpus=corpus, dim=sizes["dim"])
+    user_encoder = build(config["user_encoder"], corpus=corpus, dim=int(config["dim"]))
     trained = strategy_class.train_domains(corpus.domains, target)
     if len(trained) < 2 and config["adaptation"]:
         names = ", ".join(config["adaptation"])
@@ -84,7 +72,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     objective.prepare(datamodule.train_item_counts())
     user_encoder.prepare(train_rows(corpus, datamodule.split, datamodule.train_indices, positive=True))
     item_encoder = build(
-        config["item_encoder"], corpus=corpus, dim=sizes["dim"], train_items=datamodule.train_item_mask()
+        config["item_encoder"], corpus=corpus, dim=int(config["dim"]), train_items=datamodule.train_item_mask()
     )
     _check_widths(config, strategy_class, user_encoder.dim, item_encoder.dim)
     logits = strategy_class.trains and objective.batch == "pointwise"

@@ -7,17 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from crossrec.annotations import parameters
 from crossrec.config import build
 from crossrec.data.prepare import load_corpus, prepare
 from crossrec.data.schema import Corpus
 from crossrec.errors import CrossrecError
+from crossrec.runs.config_check import check_node, check_options
 from crossrec.runs.store import RunFolder
 
 
 def prepare_corpus(config: Mapping[str, Any]) -> Corpus:
-    """Prepare the corpus of a config's ``data`` group, or load it where that was done before."""
+    """Prepare the corpus of a config's ``data`` group, or load it where that was done before.
+
+    Raises:
+        CrossrecError: an option of the source or the filter is none, or has none of its values.
+    """
     data = config["data"]
-    return prepare(build(data["source"]), cache_dir=Path(config["paths"]["prepared"]), **(data.get("filter") or {}))
+    chosen = data.get("filter") or {}
+    known = {name: kind for name, kind in parameters(prepare)[0].items() if name not in ("source", "cache_dir")}
+    check_node("data.source", data["source"])
+    check_options("data.filter", chosen, known)
+    return prepare(build(data["source"]), cache_dir=Path(config["paths"]["prepared"]), **chosen)
 
 
 def recorded_corpus(run: RunFolder) -> Corpus:

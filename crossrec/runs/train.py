@@ -15,9 +15,6 @@ from crossrec.errors import CrossrecError
 from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_frame, write_json
 from crossrec.runs.summary import print_run
 
-PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
-"""Weights stay in float32: ids and batches are not cast."""
-
 
 def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence[Path] = ()) -> RunFolder:
     """Train, select on validation, test once, and write the run folder; a finished run is returned at once.
@@ -37,7 +34,7 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
             print_run(run)
         return run
     if not is_main_process(config):
-        _fit_and_test(config, corpus, run)
+        _fit_and_test(config, overrides, corpus, run)
         return run
     with run.lock():
         if run.finished:
@@ -48,7 +45,7 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
         run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder}, config_dirs)
         started, earlier = time.time(), float(run.status.get("seconds", 0.0))
         try:
-            _fit_and_test(config, corpus, run)
+            _fit_and_test(config, overrides, corpus, run)
         except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
             run.mark("interrupted", ended=time.time(), seconds=earlier + time.time() - started)
             raise
@@ -75,12 +72,14 @@ def is_main_process(config: Mapping[str, Any]) -> bool:
     return all(int(os.environ.get(name, 0)) == 0 for name in names)
 
 
-def _fit_and_test(config: Mapping[str, Any], corpus: Any, run: RunFolder) -> None:
+def _fit_and_test(config: Mapping[str, Any], overrides: Sequence[str], corpus: Any, run: RunFolder) -> None:
     import pytorch_lightning as pl
 
     from crossrec.runs.assemble import assemble
+    from crossrec.runs.config_check import check
 
     quiet()
+    check(config, overrides)
     parts = assemble(config, corpus)
     model, data = parts.model, parts.datamodule
     with _logger(config, run) as logger:
@@ -184,8 +183,6 @@ def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: 
     from crossrec.config import build
 
     options = dict(config["trainer"])
-    if str(options.get("precision", "32")) not in PRECISIONS:
-        raise CrossrecError(f"trainer.precision={options['precision']} must be {', '.join(PRECISIONS)}")
     if options.get("enable_progress_bar", True):
         callbacks = [*callbacks, TQDMProgressBar(refresh_rate=20, leave=False)]
     return build(
@@ -220,7 +217,7 @@ def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
         with wandb_log(config, run, main=is_main_process(config)) as logger:
             yield logger
     else:
-        logger = build(node)(save_dir=str(run.path), name="log", version="")
+        logger = build(node, save_dir=str(run.path), name="log", version="")
         if isinstance(logger, CSVLogger) and run.last.is_file() and is_main_process(config):
             go_on(logger, int(torch.load(run.last, map_location="cpu", weights_only=True)["global_step"]))
         yield logger

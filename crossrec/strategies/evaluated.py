@@ -107,7 +107,10 @@ class Evaluated(DomainRoles, pl.LightningModule):
         self.results = flatten("valid", per_domain)
         selecting = macro({name: values for name, values in per_domain.items() if name in self._selecting})
         if self.monitor not in selecting:
-            raise CrossrecError(f"evaluation.monitor={self.monitor} is not computed; there are {', '.join(selecting)}")
+            raise CrossrecError(
+                f"evaluation.monitor={self.monitor} has no value, because no validation query of "
+                f"{', '.join(sorted(self._selecting))} counts for it; there are {', '.join(selecting)}"
+            )
         self.log_dict({k: v for k, v in self.results.items() if k.count("/") == 2}, rank_zero_only=False)
         self.log("valid/monitor", selecting[self.monitor], prog_bar=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crossrec.errors import CrossrecError
+from crossrec.evaluation.monitor import check_monitor, cutoffs, label_names, validation_names
 from crossrec.studies.search_space import examples
 from crossrec.studies.study import Row, Study
 from crossrec.suggestions import nearest
@@ -22,65 +23,23 @@ def check_metrics(study: Study, config: Mapping[str, Any]) -> None:
         CrossrecError: it does not compute one; the message names the nearest.
     """
     evaluation = config["evaluation"]
-    known = [*metric_names(evaluation), *_label_names(config)]
+    known = [*metric_names(evaluation), *label_names(config)]
     for metric in study.metrics:
         if metric not in known:
             raise CrossrecError(
                 f"metrics: {metric!r} is not computed with evaluation.ks={evaluation['ks']}{nearest(metric, known)}"
             )
-    check_monitor(evaluation)
-
-
-def check_monitor(evaluation: Mapping[str, Any]) -> None:
-    """Check that validation computes ``evaluation.monitor``.
-
-    Raises:
-        CrossrecError: it does not; the message names the nearest.
-    """
-    from crossrec.evaluation.collector import GROUPS
-    from crossrec.evaluation.labels import METRICS
-
-    monitor = str(evaluation["monitor"])
-    group, _, metric = monitor.rpartition("/")
-    if group not in GROUPS:
-        raise CrossrecError(
-            f"evaluation.monitor={monitor}: no group {group!r}{nearest(group, [g for g in GROUPS if g])}"
-        )
-    known = [*validation_names(evaluation), *([] if group else METRICS)]  # those of labels where rows have some
-    if metric not in known:
-        raise CrossrecError(
-            f"evaluation.monitor={monitor} is not computed in validation with evaluation.ks={evaluation['ks']}"
-            f"{nearest(metric, known)}"
-        )
+    check_monitor(config)
 
 
 def metric_names(evaluation: Mapping[str, Any]) -> list[str]:
     """Names of the test metrics of a domain under an ``evaluation`` config; groups are left out."""
     from crossrec.evaluation.summary import COUNT
 
-    ks = _cutoffs(evaluation)
+    ks = cutoffs(evaluation)
     made = [*validation_names(evaluation), *(f"{name}@{k}" for name in ("novelty", "coverage", "gini") for k in ks)]
     made += [f"diversity@{k}" for k in ks if k > 1] if evaluation["diversity"] else []
     return [*made, COUNT]
-
-
-def validation_names(evaluation: Mapping[str, Any]) -> list[str]:
-    """Names of the validation metrics of a domain, which can select an epoch; groups are left out."""
-    from crossrec.evaluation.metrics import names
-
-    return names(_cutoffs(evaluation))
-
-
-def _label_names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the metrics of labelled pairs, where a run has such."""
-    from crossrec.evaluation.labels import METRICS
-
-    labelled = config.get("positive_rating") is not None or config["evaluation"]["protocol"] == "sampled"
-    return METRICS if labelled else ()
-
-
-def _cutoffs(evaluation: Mapping[str, Any]) -> list[int]:
-    return sorted({int(k) for k in evaluation["ks"]})
 
 
 def check_target(config: Mapping[str, Any], domains: Sequence[str] | None) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from crossrec.errors import CrossrecError
-from crossrec.studies.checks import check_monitor, check_target, tried
+from crossrec.evaluation.monitor import check_monitor
+from crossrec.studies.checks import check_target, tried
 from crossrec.studies.jobs import Resolver, plan
 from crossrec.studies.search_space import Dimension
 from crossrec.studies.study import Row, Study
@@ -102,7 +103,7 @@ def settings(study: Study, rows: Sequence[str] = (), overrides: Sequence[str] = 
 
     def checked(words: Sequence[str]) -> None:
         config = resolve.compose(words)
-        check_monitor(config["evaluation"])
+        check_monitor(config)
         check_target(config, resolve.domain_names(config))
 
     made = []

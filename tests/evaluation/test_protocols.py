@@ -38,10 +38,17 @@ def test_missing_and_broken_files_are_told(tmp_path):
 
 
 def test_protocols_refuse_what_they_would_ignore():
-    assert protocol("full") == Full()
+    assert protocol("full") == protocol("full", None, "uniform") == Full()
     assert protocol("sampled", 99) == Sampled(99, "uniform")
     assert str(protocol("sampled", 999, "popularity")) == "999 popularity candidates"
-    for wrong in (("ful",), ("full", 99), ("sampled",), ("sampled", 0), ("sampled", 99, "random")):
+    for wrong in (
+        ("ful",),
+        ("full", 99),
+        ("sampled",),
+        ("sampled", 0),
+        ("sampled", 99, "random"),
+        ("full", None, "popularity"),
+    ):
         with pytest.raises(CrossrecError, match=r"evaluation\."):
             protocol(*wrong)
 

@@ -38,13 +38,17 @@ def test_a_step_checkpoint_leaves_the_epochs_last_batch_to_the_epochs_own(monkey
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["dim=0"], "dim=0 must be a whole number from 1 on"),
-        (["seed=-1"], "seed=-1 must be a whole number from 0 on"),
-        (["batch_size=many"], "batch_size='many' must be a whole number"),
         (["strategy=target_only", "adaptation=[mmd]"], r"adaptation=\[mmd\] compares domains, but only 'b' trains"),
         (["objective=sampled_softmax", "negatives=popularity"], "objective.correct=true is for uniform negatives"),
+        (
+            ["objective=softmax", "negatives=popularity"],
+            "negatives=popularity has no effect, because objective=softmax",
+        ),
+        (
+            ["evaluation.candidate_sampling=popularity"],
+            r"evaluation\.candidate_sampling=popularity has no effect under full",
+        ),
         (["trainer.check_val_every_n_epoch=9"], "no epoch was validated in 2 epochs"),
-        (["+user_encoder.foo=1"], "cannot build .*foo"),
     ],
 )
 def test_what_cannot_be_trained_is_told(small: list[str], words: list[str], message: str) -> None:

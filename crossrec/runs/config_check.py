@@ -1,0 +1,140 @@
+"""What of a config can be told wrong before anything is built of it: options of its objects, and their types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from crossrec.annotations import mismatch, parameters
+from crossrec.config import OUTSIDE, option_files, target_name
+from crossrec.errors import CrossrecError
+from crossrec.suggestions import nearest
+
+WHOLE = {"seed": 0, "dim": 1, "batch_size": 1, "history_length": 1}
+"""Config keys that are whole numbers, and the least each may be."""
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
+"""Weights stay in float32: ids and batches are not cast."""
+
+MADE_OF = {"crossrec.runs.wandb_log.WandbLog": "crossrec.runs.wandb_mirror.Mirror"}
+"""``_target_`` -> the class that its options are of, where that is another."""
+
+
+def check(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
+    """Check a run's config.
+
+    Where a value is used in several places, as ``trainer.max_epochs`` is in a schedule, the place where it is set comes
+    first; the data are checked when they are prepared.
+
+    Args:
+        config: the resolved config as plain values.
+        overrides: the words that made it.
+
+    Raises:
+        CrossrecError: names the first key that is wrong, and what it may be.
+    """
+    from crossrec.evaluation.monitor import check_monitor
+
+    for key, least in WHOLE.items():
+        value = config[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise CrossrecError(f"{key}={value!r} must be a whole number from {least} on")
+    precision = config["trainer"].get("precision", "32")
+    if str(precision) not in PRECISIONS:
+        raise CrossrecError(f"trainer.precision={precision} must be {', '.join(PRECISIONS)}")
+    nodes = [found for key in config if key != "data" for found in _nodes(key, config[key])]
+    for key, node in sorted(nodes, key=lambda found: (found[0] != "trainer", found[0].count("."))):
+        check_node(key, node, _setters(config, overrides))
+    check_monitor(config)
+
+
+def _nodes(key: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every mapping with a ``_target_``, with its place."""
+    if isinstance(value, Mapping):
+        if value.get("_target_"):
+            yield key, value
+        for name, child in value.items():
+            yield from _nodes(f"{key}.{name}", child)
+
+
+def check_node(key: str, node: Mapping[str, Any], setters: Sequence[tuple[str, str]] = ()) -> None:
+    """Check the options of one object against the class or function that makes it.
+
+    Args:
+        key: where the node is.
+        node: with a ``_target_``.
+        setters: see :func:`check_options`.
+
+    Raises:
+        CrossrecError: names the key and what it may be.
+    """
+    from hydra.utils import get_object
+
+    try:
+        known, others = parameters(get_object(MADE_OF.get(node["_target_"], node["_target_"])))
+    except Exception:  # building it says what is wrong, in its own words
+        return
+    ours = [option for option in node if option in known]  # the yaml has every option of our own classes
+    listed = None if node["_target_"].startswith(OUTSIDE) else ours
+    check_options(key, node, known, others=others, listed=listed, of=_short(node), setters=setters)
+
+
+def check_options(
+    key: str,
+    node: Mapping[str, Any],
+    known: Mapping[str, Any],
+    *,
+    others: bool = False,
+    listed: Sequence[str] | None = None,
+    of: str = "",
+    setters: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Check options against names and types.
+
+    Args:
+        key: where the node is.
+        node: the options.
+        known: name -> annotation.
+        others: let other names pass.
+        listed: names to suggest; None for all known.
+        of: what the options are of.
+        setters: group and option of the yamls that may have set a key of another group.
+
+    Raises:
+        CrossrecError: names the key and what it may be.
+    """
+    for option, value in node.items():
+        if option.startswith("_"):
+            continue
+        name = f"{key}.{option}"
+        if option in known:
+            if found := mismatch(name, value, known[option]):
+                raise CrossrecError(f"{found.key}={found.value!r} must be {found.expected}")
+        elif not others:
+            by, instead = _set_by(key, option, setters)
+            hint = instead or nearest(option, list(known if listed is None else listed))
+            raise CrossrecError(f"{name}={value}{by} is no option of {of or key}{hint}")
+
+
+def _short(node: Mapping[str, Any]) -> str:
+    return str(node["_target_"]).rpartition(".")[2]
+
+
+def _setters(config: Mapping[str, Any], overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Choices whose yaml may set keys of other groups."""
+    chosen = [word.lstrip("+").partition("=")[2] for word in overrides if word.lstrip("+").startswith("experiment=")]
+    return [("strategy", target_name(config["strategy"])), *(("experiment", name) for name in chosen)]
+
+
+def _set_by(key: str, option: str, setters: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Say which choice set an option of another group, and what that choice goes with; empty where none did."""
+    import yaml
+
+    for group, name in setters:
+        if name in (files := option_files(group)):
+            made = yaml.safe_load(files[name][1].read_text()) or {}
+            if option in (made.get(key) or {}):
+                with_it = {k: v for d in made.get("defaults", []) if isinstance(d, Mapping) for k, v in d.items()}
+                wanted = with_it.get(f"override /{key}")
+                return f", which {group}={name} sets,", f": choose {key}={wanted}, or another {group}" if wanted else ""
+    return "", ""

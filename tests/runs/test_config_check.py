@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import pytest
+from running import crossrec, run
+
+from crossrec.commands.train import composed
+from crossrec.config import GROUPS, options
+from crossrec.errors import CrossrecError
+from crossrec.runs.config_check import check
+from crossrec.runs.corpus import prepare_corpus
+
+WRONG: dict[tuple[str, ...], str] = {
+    # whole numbers, which other values are made from
+    ("history_length=x", "user_encoder=transformer"): "history_length='x' must be a whole number from 1 on",
+    ("dim=0",): "dim=0 must be a whole number from 1 on",
+    ("seed=-1",): "seed=-1 must be a whole number from 0 on",
+    ("batch_size=many",): "batch_size='many' must be a whole number from 1 on",
+    # types
+    ("optimizer.lr=abc",): r"optimizer\.lr='abc' must be a number",
+    ("trainer.max_epochs=abc", "scheduler=cosine"): r"trainer\.max_epochs='abc' must be a whole number or null",
+    ("trainer.gradient_clip_val=abc",): r"trainer\.gradient_clip_val='abc' must be a number or null",
+    ("trainer.precision=half",): r"trainer\.precision=half must be 32-true, .*bf16-mixed",
+    ("callbacks.early_stopping.patience=x",): r"callbacks\.early_stopping\.patience='x' must be a whole number",
+    ("user_encoder=transformer", "user_encoder.dropout=abc"): r"user_encoder\.dropout='abc' must be a number",
+    ("user_encoder=transformer", "user_encoder.n_layers=1.5"): r"user_encoder\.n_layers=1\.5 must be a whole number",
+    ("objective.n_negatives=x",): r"objective\.n_negatives='x' must be a whole number",
+    ("split=ratio", "split.train=x"): r"split\.train='x' must be a number",
+    ("strategy=mmd", "adaptation.mmd.bandwidths=x"): r"adaptation\.mmd\.bandwidths='x' must be a list \[a number, ",
+    ("item_encoder=id_text", "item_encoder.encoders.text.max_length=x"):
+        r"item_encoder\.encoders\.text\.max_length='x' must be a whole number or null",
+    ("item_encoder=text", "tuning=last_k", "tuning.k=x"): r"^tuning\.k='x' must be a whole number",
+    ("strategy.domain_weights={a: x}",): r"strategy\.domain_weights\.a='x' must be a number or a list",
+    # names
+    ("+optimizer.foo=1",): r"optimizer\.foo=1 is no option of AdamW; valid names are .*weight_decay",
+    ("+optimizer.weight_deca=1",): r"optimizer\.weight_deca=1 is no option of AdamW; did you mean weight_decay",
+    ("+trainer.max_epoch=1",): r"trainer\.max_epoch=1 is no option of Trainer; did you mean max_epochs",
+    ("+user_encoder.foo=1",): r"user_encoder\.foo=1 is no option of UserIdEncoder; valid names are init, std",
+    ("strategy=mmd", "+adaptation.mmd.bandwith=1"): r"adaptation\.mmd\.bandwith=1 is no option of MMD; .*bandwidth",
+    ("strategy=cmf", "item_encoder=text"):
+        r"item_encoder\.share_entities=True, which strategy=cmf sets, is no option of TextEncoder: "
+        "choose item_encoder=id, or another strategy",
+    ("experiment=movielens", "item_encoder=text"):
+        r"item_encoder\.share_entities=True, which experiment=movielens sets, is no option of TextEncoder: "
+        "choose item_encoder=id, or another experiment",
+    # the metric that selects
+    ("evaluation.monitor=ndgc@10",): r"evaluation\.monitor=ndgc@10 is not computed .*; did you mean ndcg@10",
+    ("evaluation.monitor=ndcg@7",): r"evaluation\.monitor=ndcg@7 is not computed in validation with evaluation\.ks=",
+    ("evaluation.monitor=label_auc",): r"evaluation\.monitor=label_auc is not computed in validation",
+    ("evaluation.monitor=cold_user/ndcg@10",): r"no group 'cold_user'; did you mean cold_users",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_wrong_value_is_one_sentence_with_the_key_and_the_mend(words: tuple[str, ...]) -> None:
+    with pytest.raises(CrossrecError, match=WRONG[words]) as caught:
+        check(composed(list(words)), words)
+    assert "\n" not in str(caught.value)
+
+
+WRONG_DATA = {
+    "data.filter.min_rating=abc": r"data\.filter\.min_rating='abc' must be a number or null",
+    "data.filter.user_core=abc": r"data\.filter\.user_core='abc' must be a whole number",
+    "data.filter.item_core=1.5": r"data\.filter\.item_core=1\.5 must be a whole number",
+    "data.filter.duplicates=all": r"data\.filter\.duplicates='all' must be first, last or keep",
+    "+data.filter.foo=1": r"data\.filter\.foo=1 is no option of data\.filter; valid names are .*user_core",
+    "+data.filter.cache_dir=x": r"data\.filter\.cache_dir=x is no option of data\.filter",
+    "data.source.n_users=x": r"data\.source\.n_users='x' must be a whole number or a list \[a whole number, \.\.\.\]",
+    "+data.source.n_user=9": r"data\.source\.n_user=9 is no option of Synthetic; did you mean n_users",
+}
+
+
+@pytest.mark.parametrize("word", WRONG_DATA)
+def test_a_wrong_value_of_the_data_is_told_before_anything_is_read(word: str) -> None:
+    with pytest.raises(CrossrecError, match=WRONG_DATA[word]):
+        prepare_corpus(composed([word]))
+
+
+def test_a_file_where_a_tabular_domain_is_expected() -> None:
+    with pytest.raises(CrossrecError, match=r"data\.source\.domains\.films='films\.csv' must be a mapping \{name: "):
+        prepare_corpus(composed(["data=tabular", "data.source.domains={films: films.csv}"]))
+
+
+def passing() -> list[list[str]]:
+    """Words of runs in which every option of ours occurs, several to a run."""
+    alone = ("data", "experiment", "strategy", "adaptation")
+    columns = [[f"{group}={name}" for name in options(group)] for group in GROUPS if group not in alone]
+    columns += [
+        [f"strategy={name}" for name in options("strategy")],
+        [f"adaptation=[{','.join(options('adaptation'))}]"],
+    ]
+    needed = ["sampler.ratios={a: 1}", "adaptation.function.function=a.b"]
+    rows = [[column[i % len(column)] for column in columns] for i in range(max(map(len, columns)))]
+    for row in rows:
+        row += needed if "sampler=fixed_ratio" in row else needed[1:]
+    return [[word for word in row if word != "strategy=cmf"] for row in rows]
+
+
+@pytest.mark.parametrize("words", passing(), ids=str)
+def test_every_option_of_ours_passes(words: list[str]) -> None:
+    check(composed(words))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["optimizer.lr=1", "trainer.gradient_clip_val=1", "trainer.max_epochs=null", "strategy=cmf"],
+        ["evaluation=sampled_99", "evaluation.monitor=label_auc"],
+        ["trainer.precision=32", "trainer.devices=auto", "+trainer.limit_train_batches=0.5", "data=amazon"],
+        ["+optimizer.betas=[0.8,0.9]", "trainer.deterministic=warn", "experiment=food_kitchen"],
+    ],
+)
+def test_values_of_another_form_of_the_same_type_pass(words: list[str]) -> None:
+    check(composed(words))
+
+
+def test_a_class_of_the_users_own_is_checked_by_its_annotations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_gap_class.py").write_text(
+        "from __future__ import annotations\n"
+        "from crossrec.adaptation.base import PairwiseAdaptation\n"
+        "class OwnGap(PairwiseAdaptation):\n"
+        "    def __init__(self, power: int = 2, names: Unknown = None, **options):\n"
+        "        super().__init__(**options)\n"
+    )
+    (tmp_path / "adaptation").mkdir()
+    (tmp_path / "adaptation" / "own_gap.yaml").write_text(
+        "# @package adaptation.own_gap\n_target_: own_gap_class.OwnGap\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["strategy=mmd", "adaptation=[own_gap]", "+adaptation.own_gap.power=3"]
+    check(composed([*words, "+adaptation.own_gap.names=5", "+adaptation.own_gap.weight=2"], [tmp_path]))
+    with pytest.raises(CrossrecError, match=r"adaptation\.own_gap\.power='x' must be a whole number"):
+        check(composed([*words[:2], "+adaptation.own_gap.power=x"], [tmp_path]))
+
+
+def test_a_wrong_monitor_is_told_before_an_epoch_is_trained(small: list[str], tmp_path: Path) -> None:
+    with pytest.raises(CrossrecError, match=r"ndgc@10 is not computed"):
+        run([*small, "evaluation.monitor=ndgc@10"])
+    assert not list((tmp_path / "runs").glob("*/log")) and not list((tmp_path / "runs").glob("*/checkpoints/*"))
+
+
+def test_the_command_line_says_it_without_a_traceback(tmp_path: Path) -> None:
+    done = crossrec("train", "optimizer.lr=abc", f"paths.runs={tmp_path / 'runs'}", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == "crossrec train: error: optimizer.lr='abc' must be a number"
+    assert "Traceback" not in done.stderr
