@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
-from crossrec.encoders.base import History, UserEncoder, checked_history
+from crossrec.encoders.base import History
+from crossrec.encoders.placed_events import PlacedEventsEncoder
 from crossrec.errors import CrossrecError
 
 
@@ -51,11 +51,11 @@ class CausalLayer(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
 
-class CausalTransformerEncoder(UserEncoder):
+class CausalTransformerEncoder(PlacedEventsEncoder):
     """Self-attention over the history: state t reads events 0..t.
 
-    h = norm(v_t + p_t + e_d(t)), then ``n_layers`` of :class:`CausalLayer`, then a last norm; p are trainable positions
-    counted from the oldest event and e trainable vectors of the event's domain.
+    h = norm(v_t + p_t + e_d(t)), see :class:`PlacedEventsEncoder`, then ``n_layers`` of :class:`CausalLayer`, then a
+    last norm.
 
     Histories are left-aligned: what is padding lies after every real event, where a causal mask already hides it, so no
     padding mask is built. States at padding are finite and mean nothing.
@@ -71,7 +71,8 @@ class CausalTransformerEncoder(UserEncoder):
         n_heads: attention heads; divides ``dim``.
         dropout: rate on the input and in the layers.
         attention_dropout: rate on the attention weights.
-        max_length: longest history, in events.
+        max_length: longest history with positions, in events.
+        position_embedding: add p, the vector of the event's place; false: order shows in what a state sees alone.
         domain_embedding: add e, the vector of the event's domain.
         feedforward: width of the layers' hidden layer; None is 4 * dim.
         history: ``mixed`` or ``own``, see :class:`UserEncoder`.
@@ -84,9 +85,6 @@ class CausalTransformerEncoder(UserEncoder):
         vectors (b, l, dim) -> states (b, l, dim).
     """
 
-    uses_history = True
-    domain_rows = ("domain.weight",)
-
     def __init__(
         self,
         corpus: Corpus,
@@ -97,23 +95,26 @@ class CausalTransformerEncoder(UserEncoder):
         dropout: float = 0.2,
         attention_dropout: float = 0.0,
         max_length: int = 50,
+        position_embedding: bool = True,
         domain_embedding: bool = True,
         feedforward: int | None = None,
         history: History = "mixed",
     ) -> None:
-        super().__init__()
-        self.history = checked_history(history)
+        super().__init__(
+            corpus,
+            dim,
+            max_length=max_length,
+            position_embedding=position_embedding,
+            domain_embedding=domain_embedding,
+            history=history,
+        )
         if n_heads < 1 or dim % n_heads:
             raise CrossrecError(f"user_encoder.n_heads={n_heads} must divide dim={dim}")
         if not corpus.ordered:
             raise CrossrecError(
                 "user_encoder=transformer reads events in order, but this data set has none: choose user_encoder=mean"
             )
-        self.dim = dim
         self.dropout = dropout
-        self.max_length = max_length
-        self.position = nn.Parameter(torch.empty(max_length, dim))
-        self.domain = nn.Embedding(len(corpus.domains), dim) if domain_embedding else None
         self.norm_in = nn.LayerNorm(dim)
         self.layers = nn.ModuleList(
             CausalLayer(dim, n_heads, feedforward or 4 * dim, dropout, attention_dropout) for _ in range(n_layers)
@@ -122,26 +123,15 @@ class CausalTransformerEncoder(UserEncoder):
         self._reset()
 
     def _reset(self) -> None:
-        nn.init.normal_(self.position, std=0.02)
+        self.reset_embeddings()
         for module in self.modules():
-            if isinstance(module, nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02)
-            elif isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
     def states(self, vectors: Tensor, domains: Tensor, mask: Tensor) -> Tensor:
         """State after every event; arguments as in :meth:`UserEncoder.states`."""
-        length = vectors.shape[1]
-        if length > self.max_length:
-            raise CrossrecError(
-                f"a history of {length} events is longer than user_encoder.max_length={self.max_length}: "
-                "raise it, or lower history_length"
-            )
-        x = vectors + self.position[:length]
-        if self.domain is not None:
-            x = x + self.domain(domains)
-        x = F.dropout(self.norm_in(x), self.dropout, self.training)
+        x = F.dropout(self.norm_in(self.placed(vectors, domains)), self.dropout, self.training)
         for layer in self.layers:
             x = layer(x)
         states: Tensor = self.norm_out(x)

@@ -41,7 +41,8 @@ NEUTRAL: Mapping[str, Mapping[str, Any]] = {
         "experts": None,
         "gate_noise": False,
         "tuning": {"_target_": "crossrec.encoders.tuning.Frozen"},
-    }
+    },
+    "crossrec.encoders.transformer.CausalTransformerEncoder": {"position_embedding": True},
 }
 """``_target_`` -> options that came when there were recorded runs, with the value that changes nothing.
 

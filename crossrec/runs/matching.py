@@ -21,7 +21,7 @@ MEANS = ("fields", "template", "whitening", "whitening_dim", "per_domain", "adap
 TRAINING = {"dropout", "attention_dropout", "init", "std", "_partial_"}
 """Options of any encoder that its weights do not depend on."""
 
-READING = {"history", "domain_embedding", "domain_weights"}
+READING = {"history", "position_embedding", "domain_embedding", "domain_weights"}
 """Options of user encoders that say what is read: the weights are of use either way."""
 
 TUNING_FREE = {"lr", "dropout", "model_dropout", "gradient_checkpointing"}
@@ -87,10 +87,10 @@ def check(here: Part, there: Part, run: str) -> None:
     if here.kind == TEXT_ENCODER:
         _check_text(here, there, run)
         return
-    keys = dict.fromkeys([*here.node, *there.node])
-    for key in keys:
-        if key not in TRAINING | READING and here.node.get(key) != there.node.get(key):
-            raise refusal(f"{here.name}.{key}", here.node.get(key), there.node.get(key), run)
+    mine, theirs = ({**NEUTRAL.get(part.kind, {}), **part.node} for part in (here, there))
+    for key in dict.fromkeys([*mine, *theirs]):
+        if key not in TRAINING | READING and mine.get(key) != theirs.get(key):
+            raise refusal(f"{here.name}.{key}", mine.get(key), theirs.get(key), run)
 
 
 def _check_text(here: Part, there: Part, run: str) -> None:

@@ -60,7 +60,7 @@ def recommend_history(
     if not parts.datamodule.uses_history:
         raise CrossrecError(
             "this run knows users by id only, so it cannot rank for a typed history;"
-            " train with user_encoder=mean or transformer"
+            " train with user_encoder=mean, attention or transformer"
         )
     users, frames = torch.zeros(1, dtype=torch.long), []
     for d in _domains(parts, domain):

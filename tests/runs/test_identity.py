@@ -92,3 +92,13 @@ def test_code_and_weights_that_are_not_here_count_by_a_known_hash(tmp_path: Path
     names = [{model: "1"}, {model: "2"}, {model: "1", "source gone_from_here.gap": "3"}]
     assert len({run_id(config, "abc", here_or(known)) for known in names}) == 3
     assert run_id(plain(compose([])), "abc", here_or(names[2])) == name()
+
+
+@pytest.mark.parametrize(("users", "at"), [("transformer", []), ("mixed_and_own", ["encoders", "own"])])
+def test_positions_count_where_they_are_left_out(users: str, at: list[str]) -> None:
+    words = [f"user_encoder={users}"]
+    config = plain(compose(words))
+    nodes = config["user_encoder"].get("encoders", {"": config["user_encoder"]}).values()
+    assert [node.pop("position_embedding") for node in nodes] == [True] * len(nodes)  # as the configs of old records
+    assert run_id(config, "abc") == name(*words)
+    assert name(*words, f"{'.'.join(['user_encoder', *at])}.position_embedding=false") != name(*words)

@@ -159,7 +159,7 @@ def test_unknown_items_and_empty_histories_are_told(by_history: Path) -> None:
 
 
 def test_a_run_that_knows_users_by_id_has_no_typed_history(by_id: Path) -> None:
-    with pytest.raises(CrossrecError, match=r"knows users by id only.*user_encoder=mean or transformer"):
+    with pytest.raises(CrossrecError, match=r"knows users by id only.*user_encoder=mean, attention or transformer"):
         recommend_history(by_id, ["b00000"], 3, None)
     _, parts = load_run(by_id)
     assert recommend_users(by_id, None, 2, None).height == 2 * parts.corpus.n_users
