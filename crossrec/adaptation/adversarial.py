@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import Adaptation, DomainViews, Options
+from crossrec.adaptation.base import Adaptation, DomainViews
 from crossrec.adaptation.gather import average_gradients
+from crossrec.adaptation.options import Options
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from crossrec.adaptation.gather import gather_views, world_size
+from crossrec.adaptation.options import SPACES, Options, PairedOptions, PerDomainOptions, Space
 from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, choose_rows, distinct, domain_pairs, matched
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
@@ -19,34 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Adaptation", "DomainViews", "PairedAdaptation", "PairwiseAdaptation", "PerDomainAdaptation"]
-
-Space = Literal["users", "items", "both"]
-SPACES: dict[str, tuple[str, ...]] = {"users": ("users",), "items": ("items",), "both": ("users", "items")}
-
-
-class Options(TypedDict, total=False):
-    """Keyword arguments of every loss."""
-
-    name: str | None
-    weight: float
-    schedule: Schedule | str
-    space: Space
-
-
-class PairedOptions(Options, total=False):
-    """Keyword arguments of every :class:`PairedAdaptation`."""
-
-    pairs: Pairs
-
-
-class PairwiseOptions(PairedOptions, total=False):
-    """Keyword arguments of every :class:`PairwiseAdaptation`."""
-
-    rows: Rows
-
-
-class PerDomainOptions(Options, total=False):
-    """Keyword arguments of every :class:`PerDomainAdaptation`."""
 
 
 class Adaptation(nn.Module):

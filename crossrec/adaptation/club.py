@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from crossrec.adaptation.base import PerDomainAdaptation, PerDomainOptions
+from crossrec.adaptation.base import PerDomainAdaptation
 from crossrec.adaptation.numerics import SHORTEST, check_width
+from crossrec.adaptation.options import PerDomainOptions
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from crossrec.adaptation.base import PairedAdaptation, PairedOptions
+from crossrec.adaptation.base import PairedAdaptation
 from crossrec.adaptation.numerics import unit_rows
+from crossrec.adaptation.options import PairedOptions
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:

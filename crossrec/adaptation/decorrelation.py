@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from crossrec.adaptation.base import PairedAdaptation, PairedOptions
+from crossrec.adaptation.base import PairedAdaptation
+from crossrec.adaptation.options import PairedOptions
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import PerDomainAdaptation, PerDomainOptions
+from crossrec.adaptation.base import PerDomainAdaptation
 from crossrec.adaptation.numerics import check_width, entropies, unit_rows
+from crossrec.adaptation.options import PerDomainOptions
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.errors import CrossrecError
 

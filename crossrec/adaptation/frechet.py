@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.base import PairwiseAdaptation
 from crossrec.adaptation.numerics import centred
+from crossrec.adaptation.options import PairwiseOptions
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:

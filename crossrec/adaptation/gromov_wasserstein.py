@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from crossrec.adaptation.base import PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.base import PairwiseAdaptation
+from crossrec.adaptation.options import PairwiseOptions
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from crossrec.adaptation.base import PairedAdaptation, PairedOptions
+from crossrec.adaptation.base import PairedAdaptation
 from crossrec.adaptation.numerics import median_square, squared_distances
+from crossrec.adaptation.options import PairedOptions
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:

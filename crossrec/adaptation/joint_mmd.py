@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from crossrec.adaptation.base import DomainViews, PairwiseAdaptation, PairwiseOptions
+from crossrec.adaptation.base import DomainViews, PairwiseAdaptation
 from crossrec.adaptation.kernels import block_means, check_bandwidths, gaussian_mixture, one_of
 from crossrec.adaptation.numerics import centred, median_square, squared_distances
+from crossrec.adaptation.options import PairwiseOptions
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:

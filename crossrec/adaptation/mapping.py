@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import DomainViews, PairedAdaptation, PairedOptions
+from crossrec.adaptation.base import DomainViews, PairedAdaptation
 from crossrec.adaptation.numerics import check_width, unit_rows
+from crossrec.adaptation.options import PairedOptions
 from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from crossrec.adaptation.base import PerDomainAdaptation, PerDomainOptions
+from crossrec.adaptation.base import PerDomainAdaptation
 from crossrec.adaptation.numerics import entropies
+from crossrec.adaptation.options import PerDomainOptions
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.errors import CrossrecError
 

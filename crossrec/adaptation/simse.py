@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
-from crossrec.adaptation.base import PerDomainAdaptation, PerDomainOptions
+from crossrec.adaptation.base import PerDomainAdaptation
+from crossrec.adaptation.options import PerDomainOptions
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.errors import CrossrecError
 

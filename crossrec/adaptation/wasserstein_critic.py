@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.adaptation.adversarial import AdversarialAdaptation, CriticRows
-from crossrec.adaptation.base import Options
 from crossrec.adaptation.critics import Activation, check_critic
 from crossrec.adaptation.numerics import check_width
+from crossrec.adaptation.options import Options
 from crossrec.adaptation.pairs import DomainViews, Pairs, domain_pairs
 from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError

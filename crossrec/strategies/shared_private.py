@@ -9,8 +9,9 @@ from typing import Any, Literal, cast
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import SPACES, Adaptation, DomainViews
-from crossrec.adaptation.base import Space as Spaces
+from crossrec.adaptation.base import Adaptation, DomainViews
+from crossrec.adaptation.options import SPACES
+from crossrec.adaptation.options import Space as Spaces
 from crossrec.data.batches import PAD, TrainingBatch
 from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder

@@ -7,7 +7,8 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from crossrec.adaptation.base import SPACES, Adaptation, PairedAdaptation, PairwiseAdaptation
+from crossrec.adaptation.base import Adaptation, PairedAdaptation, PairwiseAdaptation
+from crossrec.adaptation.options import SPACES
 from crossrec.adaptation.schedules import Constant
 from crossrec.errors import CrossrecError
 
