@@ -115,6 +115,8 @@ def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[
     flat = [dict(_leaves({k: v for k, v in config.items() if k not in ("paths", "init")})) for config in configs]
     for config, leaves in zip(configs, flat):
         leaves |= dict(_leaves({"init": beginning(config) or {}}))
+        if config.get("positive_rating") is None:  # as in the configs of older records
+            leaves.pop("positive_rating", None)
     keys = dict.fromkeys(key for config in flat for key in config if ".tuning." not in key)
     rows = {key: tuple(config.get(key, "-") for config in flat) for key in keys}
     return {key: row for key, row in sorted(rows.items()) if len(set(row)) > 1}
