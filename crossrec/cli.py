@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": "turn raw files into a prepared corpus, once",
     "encoders": "compare text models on a data set before training, and recommend one",
     "encode": "encode the items' texts with a pretrained model, ahead of runs",
+    "compress": "make a run's text model or vectors smaller or faster, and say what that costs",
     "new": "write a loss of your own: class, config and test",
     "ls": "list config groups, the options of a group, or runs",
 }

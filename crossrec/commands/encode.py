@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from crossrec.errors import CrossrecError
+from crossrec.runs.compressed import text_encoders
 
 if TYPE_CHECKING:
     from crossrec.encoders.item_features import TextFeatures
@@ -53,18 +53,6 @@ def main(arguments: list[str]) -> None:
             if not tuning.costly:
                 tuning.tower(found.model, found.texts, found.cache)
         _print(node["model"], corpus.n_items, node["max_length"], found, time.perf_counter() - started)
-
-
-def text_encoders(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield the configs of text encoders in an item encoder's config: itself, or parts of a fusion."""
-    from crossrec.runs.identity import TEXT_ENCODER
-
-    if isinstance(node, Mapping):
-        if node.get("_target_") == TEXT_ENCODER:
-            yield node
-        else:
-            for value in node.values():
-                yield from text_encoders(value)
 
 
 def _print(model: str, items: int, limit: int | None, found: TextFeatures, seconds: float) -> None:

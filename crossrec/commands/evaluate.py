@@ -20,10 +20,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("overrides", nargs="*", help="overrides of the evaluation group; none repeats the run's own")
     options = parser.parse_args(arguments)
 
-    import pytorch_lightning as pl
-
     from crossrec.evaluation.protocols import candidate_hash, save_candidates
     from crossrec.runs.assemble import load_run
+    from crossrec.runs.evaluator import evaluator
     from crossrec.runs.store import RunFolder, write_json
     from crossrec.runs.train import quiet
 
@@ -31,14 +30,7 @@ def main(arguments: list[str]) -> None:
     config = RunFolder.existing(options.run).config
     evaluation = evaluation_of(config, options.overrides)
     run, parts = load_run(options.run, evaluation)
-    trainer = pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        precision=config["trainer"]["precision"],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
+    trainer = evaluator(config)
     trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
     name = hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:12]
     record: dict[str, Any] = {"evaluation": evaluation, "test": parts.model.results}

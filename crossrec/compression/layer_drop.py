@@ -64,6 +64,7 @@ class LayerDrop(NetworkCompression):
         for layer in sorted(set(range(len(stack))) - set(kept), reverse=True):
             del stack[layer]
         config.num_hidden_layers = len(kept)
+        config.use_cache = False  # of keys and values, for generation: layers would look in it for their old number
         return {"layers kept": kept, **self.distillation.train(network, encoder, original)}
 
     def _kept(self, count: int) -> list[int]:

@@ -228,14 +228,19 @@ def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[R
     run = RunFolder.existing(path)
     if not run.finished:
         raise CrossrecError(f"run {run.id} is {run.status['state']}: train it to its end with the same line first")
+    return run, restore(run, evaluation)
+
+
+def restore(run: RunFolder, evaluation: Mapping[str, Any] | None = None) -> Assembly:
+    """Rebuild the objects of a run whose weights are written, whatever its state; see :func:`load_run`."""
     needs_weights(run)
-    config = run.config
+    config = run.effective
     if evaluation is not None:
         config["evaluation"] = dict(evaluation)
     assembly = assemble(config, recorded_corpus(run))
-    if assembly.model.trains:
+    if assembly.model.trains or run.best.is_file():  # a compressed run has one in any case
         if not run.best.is_file():
             raise CrossrecError(f"run {run.id} has lost {run.best}: delete the run's folder and train it again")
         state = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
         assembly.model.load_state_dict(state)
-    return run, assembly
+    return assembly

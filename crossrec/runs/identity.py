@@ -16,7 +16,7 @@ from crossrec.errors import CrossrecError
 SCIENCE = (
     "seed", "target", "dim", "batch_size", "history_length", "negatives", "positive_rating", "split", "sampler",
     "item_encoder", "user_encoder", "strategy", "adaptation", "objective", "optimizer", "scheduler", "evaluation",
-    "callbacks",
+    "callbacks", "compression",
 )  # fmt: skip
 """Config keys that change a run's numbers; paths, loggers and launchers do not."""
 

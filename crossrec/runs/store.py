@@ -210,13 +210,24 @@ class RunFolder:
         return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.config_path), resolve=self.recorded))
 
     @property
+    def effective(self) -> dict[str, Any]:
+        """The config that the run's objects are built by, see :func:`~crossrec.runs.compressed.effective`."""
+        from crossrec.runs.compressed import effective
+
+        return effective(self.config, self.path)
+
+    @property
     def config_dirs(self) -> list[Path]:
         """Folders of configs, besides ours, that the run was composed from."""
         # of a record they are relative to it
         return [Path(os.path.normpath(self.path / folder)) for folder in self.status.get("config_dirs", [])]
 
     def line(self, words: Sequence[str] | None = None) -> str:
-        """Command line that trains the run, or with other overrides, ``words``, one from the same configs."""
+        """Command line that trains or compresses the run, or with other ``words`` trains one from the same configs."""
+        if words is None and (compression := self.config.get("compression")) is not None:
+            from crossrec.runs.compressed import line
+
+            return line(compression, self.path.parent)
         folders = [word for folder in self.config_dirs for word in ("--config-dir", str(folder))]
         return shlex.join(["crossrec", "train", *folders, *(self.overrides if words is None else words)])
 

@@ -100,7 +100,7 @@ def _fit_and_test(config: Mapping[str, Any], overrides: Sequence[str], corpus: A
         record["test"] = model.results
         tables = {index: model.users_table(index) for index in data.eval_indices}
         if trainer.is_global_zero:
-            _write(run, record, data, tables)
+            write_results(run, record, data, tables)
 
 
 def begin(config: Mapping[str, Any], run: RunFolder, corpus: Any, model: Any) -> None:
@@ -149,7 +149,15 @@ def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict
     return record
 
 
-def _write(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[int, Any]) -> None:
+def write_results(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[int, Any]) -> None:
+    """Write what a run measured: metrics, of each test user too, and the sampled candidates.
+
+    Args:
+        run: where.
+        record: metrics.json, to which the candidates' hash and the split's report are added.
+        data: the DataModule.
+        tables: domain index -> test metrics of its users.
+    """
     from crossrec.evaluation.protocols import candidate_hash, save_candidates
 
     for index, table in tables.items():
