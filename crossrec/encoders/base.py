@@ -21,10 +21,15 @@ class ItemEncoder(nn.Module):
     Attributes:
         dim: width of the output space, shared with the user encoder.
         shares_entities: True where items of two domains that are one entity have one vector.
+        id_rows: names of parameters with a row for each id: a run that begins with this one's weights takes them on the
+            same corpus alone. Modules inside may have it too.
+        domain_rows: names of parameters with a row for each domain: taken by the domains' names.
     """
 
     dim: int
     shares_entities: bool = False
+    id_rows: tuple[str, ...] = ()
+    domain_rows: tuple[str, ...] = ()
 
     def forward(self, items: Tensor) -> Tensor:
         """Encode ``items`` of any shape (...) to (..., dim); ids must be valid (no PAD)."""
@@ -49,11 +54,14 @@ class UserEncoder(nn.Module):
             (``forward``).
         history: what is read of a user's behaviour: all of it in its order (``mixed``), or what the user did in the
             domain that is to be recommended in (``own``), as if there were no other.
+        id_rows: as in :class:`ItemEncoder`, and so is ``domain_rows``.
     """
 
     dim: int
     uses_history: bool
     history: History = "mixed"
+    id_rows: tuple[str, ...] = ()
+    domain_rows: tuple[str, ...] = ()
 
     @property
     def by_domain(self) -> bool:
