@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from crossrec.data.schema import Corpus
 from crossrec.encoders.base import History, UserEncoder, checked_history
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 
 class PlacedEventsEncoder(UserEncoder):
@@ -44,6 +45,7 @@ class PlacedEventsEncoder(UserEncoder):
         super().__init__()
         self.history = checked_history(history)
         self.dim = dim
+        at_least("user_encoder.max_length", max_length, 1)
         self.max_length = max_length
         self.position = nn.Parameter(torch.empty(max_length, dim)) if position_embedding else None
         self.domain = nn.Embedding(len(corpus.domains), dim) if domain_embedding else None

@@ -23,6 +23,7 @@ from crossrec.encoders.tuning import FROZEN, Tuning
 from crossrec.encoders.vector_memo import VectorMemo
 from crossrec.encoders.whitening import Kind, Whitening
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least, rate
 
 
 class TextEncoder(ItemEncoder):
@@ -99,6 +100,8 @@ class TextEncoder(ItemEncoder):
         tuning: Tuning = FROZEN,
     ) -> None:
         super().__init__()
+        rate("item_encoder.dropout", dropout)
+        at_least("item_encoder.batch_size", batch_size, 1)
         self._memo: tuple[Any, VectorMemo] | None = None
         found = item_features(
             corpus, cache_dir=cache_dir, model=model, fields=fields, template=template, pooling=pooling, prefix=prefix,

@@ -9,6 +9,7 @@ from crossrec.data.schema import Corpus
 from crossrec.encoders.base import History
 from crossrec.encoders.placed_events import PlacedEventsEncoder
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least, rate
 
 
 class CausalLayer(nn.Module):
@@ -108,6 +109,10 @@ class CausalTransformerEncoder(PlacedEventsEncoder):
             domain_embedding=domain_embedding,
             history=history,
         )
+        at_least("user_encoder.n_layers", n_layers, 1)
+        at_least("user_encoder.feedforward", feedforward, 1)
+        rate("user_encoder.dropout", dropout)
+        rate("user_encoder.attention_dropout", attention_dropout)
         if n_heads < 1 or dim % n_heads:
             raise CrossrecError(f"user_encoder.n_heads={n_heads} must divide dim={dim}")
         if not corpus.ordered:

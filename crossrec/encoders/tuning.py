@@ -15,6 +15,7 @@ from crossrec.encoders.pretrained import PretrainedText
 from crossrec.encoders.text_model import TextModel
 from crossrec.encoders.tuned_text import Tokens, Tower, TunedText
 from crossrec.errors import CrossrecError
+from crossrec.ranges import rate
 
 
 class Tuning(ABC):
@@ -196,8 +197,7 @@ class LoRA(Trained):
         super().__init__(lr, model_dropout, gradient_checkpointing)
         if rank < 1:
             raise CrossrecError(f"tuning.rank={rank} must be at least 1")
-        if not 0 <= dropout < 1:
-            raise CrossrecError(f"tuning.dropout={dropout} must be from 0 to below 1")
+        rate("tuning.dropout", dropout)
         self.rank = rank
         self.alpha = alpha
         self.dropout = dropout

@@ -17,6 +17,7 @@ from crossrec.encoders.item_features import text_features
 from crossrec.encoders.pooling import Pooling
 from crossrec.encoders.user_texts import user_texts
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least, rate
 
 
 class UserTextEncoder(UserEncoder):
@@ -73,6 +74,8 @@ class UserTextEncoder(UserEncoder):
         super().__init__()
         if adapter not in ("linear", "mlp", "none"):
             raise CrossrecError(f"user_encoder.adapter={adapter!r} must be linear, mlp or none")
+        rate("user_encoder.dropout", dropout)
+        at_least("user_encoder.batch_size", batch_size, 1)
         self.dim = dim
         self._corpus, self._adapter, self._dropout = corpus, adapter, dropout
         self._texts: dict[str, Any] = {"profile": profile, "template": template, "titles": titles}

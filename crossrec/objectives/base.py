@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from crossrec.errors import CrossrecError
+from crossrec import ranges
 
 
 @dataclass(frozen=True)
@@ -122,5 +122,4 @@ def at_least(name: str, value: float, least: float, *, strictly: bool = False) -
     Raises:
         CrossrecError: names the option and what it may be.
     """
-    if value < least or (strictly and value == least):
-        raise CrossrecError(f"objective.{name}={value} must be {'more than' if strictly else 'at least'} {least:g}")
+    ranges.at_least(f"objective.{name}", value, least, strictly=strictly)

@@ -143,7 +143,7 @@ def test_mistakes_are_told(make_corpus, make):
         make(corpus=make_corpus(2, title=[None, " "]))
     with pytest.raises(CrossrecError, match="must name some of"):
         make(fields=["summary"])
-    with pytest.raises(CrossrecError, match="linear, mlp or moe"):
+    with pytest.raises(CrossrecError, match="linear, mlp, moe or none"):
         make(adapter="deep")
     with pytest.raises(CrossrecError, match="none, centre, zca, pca or parametric"):
         make(whitening="bert")
@@ -151,5 +151,9 @@ def test_mistakes_are_told(make_corpus, make):
         make(per_domain=True)
     with pytest.raises(CrossrecError, match="whitening=parametric fits none"):
         make(per_domain=True, whitening="parametric")
+    with pytest.raises(CrossrecError, match=r"item_encoder\.dropout=2 must be from 0 to below 1"):
+        make(dropout=2)
+    with pytest.raises(CrossrecError, match=r"item_encoder\.batch_size=0 must be at least 1"):
+        make(batch_size=0)
     with pytest.raises(CrossrecError, match="no training item"):
         make(train_items=torch.arange(8) == 4)

@@ -94,3 +94,19 @@ def test_mistakes_are_told(make_corpus, encoder):
         CausalTransformerEncoder(make_corpus(), dim=8, n_heads=3)
     with pytest.raises(CrossrecError, match="user_encoder=mean"):
         CausalTransformerEncoder(make_corpus(ordered=False), dim=8)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("n_layers", 0, "at least 1"),
+        ("feedforward", 0, "at least 1"),
+        ("max_length", 0, "at least 1"),
+        ("dropout", 2, "from 0 to below 1"),
+        ("dropout", -1, "from 0 to below 1"),
+        ("attention_dropout", 1.5, "from 0 to below 1"),
+    ],
+)
+def test_numbers_out_of_range_are_told(make_corpus, option, value, expected):
+    with pytest.raises(CrossrecError, match=f"user_encoder.{option}={value} must be {expected}"):
+        CausalTransformerEncoder(make_corpus(), dim=8, **{option: value})

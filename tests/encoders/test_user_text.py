@@ -110,6 +110,10 @@ def test_dropout_and_wrong_adapters(make):
     encoder = make(adapter="none", dropout=0.5).train()
     assert not torch.equal(encoder(torch.arange(4)), encoder(torch.arange(4)))
     assert torch.equal(encoder.eval()(torch.arange(4)), encoder(torch.arange(4)))
+    with pytest.raises(CrossrecError, match=r"user_encoder\.dropout=-1 must be from 0 to below 1"):
+        make(dropout=-1)
+    with pytest.raises(CrossrecError, match=r"user_encoder\.batch_size=0 must be at least 1"):
+        make(batch_size=0)
     with pytest.raises(CrossrecError, match=r"user_encoder\.adapter='moe'"):
         make(adapter="moe")
 
