@@ -63,7 +63,9 @@ def hand_over(model: Strategy, config: Mapping[str, Any], corpus: Corpus) -> Han
     source = Source(Path(config["init"]["from"]))
     if config["dim"] != source.config["dim"]:
         raise refusal("dim", config["dim"], source.config["dim"], source.run.id)
-    return _Taking(model, config, corpus, source).made()
+    taking = _Taking(model, config, corpus, source)
+    model.begins_with(source.run.id, taking.trained(True))
+    return taking.made()
 
 
 def freeze(model: Strategy, names: list[str]) -> None:

@@ -33,3 +33,11 @@ class DomainRoles:
     def test_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
         """Names of the domains that are tested; by default those that train."""
         return cls.train_domains(domains, target)
+
+    def begins_with(self, run: str, trained: Sequence[str]) -> None:
+        """Be told that weights of another run are handed over; by default nothing comes of it.
+
+        Args:
+            run: its id.
+            trained: names of the domains that it trained on.
+        """

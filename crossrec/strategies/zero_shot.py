@@ -88,6 +88,19 @@ class ZeroShot(Strategy):
         """Return the target only."""
         return [domains[_target(domains, target)].name]
 
+    def begins_with(self, run: str, trained: Sequence[str]) -> None:
+        """Refuse weights that have learnt from the target.
+
+        Raises:
+            CrossrecError: the run trained on it.
+        """
+        name = self.domains[_target(self.domains, self.target)].name
+        if name in trained:
+            raise CrossrecError(
+                f"init.from hands over weights of {run}, which trained on {name!r}, the domain that strategy=zero_shot "
+                "holds out: name a run that did not"
+            )
+
 
 def _target(domains: Sequence[Domain], target: int | None) -> int:
     if target is None:
@@ -104,8 +117,8 @@ def _target(domains: Sequence[Domain], target: int | None) -> int:
 def _check_users(encoder: UserEncoder, held_out: Domain) -> None:
     if not encoder.uses_history:
         raise CrossrecError(
-            f"strategy=zero_shot has users in {held_out.name!r} who never trained, and this user_encoder looks users "
-            "up by id: choose user_encoder=mean, attention or transformer"
+            f"strategy=zero_shot has users in {held_out.name!r} who never trained, and this user_encoder reads no "
+            "histories: choose user_encoder=mean, attention or transformer"
         )
 
 

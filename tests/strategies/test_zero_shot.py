@@ -16,9 +16,7 @@ from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import Assembly, assemble, load_run
 from crossrec.runs.corpus import prepare_corpus
 from crossrec.runs.recommend import recommend_history, recommend_users
-from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import selecting
-from crossrec.runs.train import _fit_and_test
 from crossrec.studies.transfer import transfer
 
 TRANSFORMER = ["user_encoder=transformer", "objective=sampled_softmax", "history_length=8"]
@@ -43,10 +41,10 @@ def built(words: list[str]) -> Assembly:
     return assemble(config, prepare_corpus(config))
 
 
-def trained(words: list[str], corpus: Corpus, folder: Path) -> dict[str, torch.Tensor]:
+def trained(words: list[str], corpus: Corpus, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
     """Weights of the selected epoch of a run on ``corpus``."""
-    made = RunFolder(folder)
-    _fit_and_test(composed(words), corpus, made)
+    monkeypatch.setattr("crossrec.runs.corpus.prepare_corpus", lambda config: corpus)
+    made = run([*words, f"paths.runs={folder}"])
     state: dict[str, torch.Tensor] = torch.load(made.best, weights_only=True)["state_dict"]
     return state
 
@@ -68,17 +66,19 @@ def other_rows(parts: Assembly, index: int) -> Corpus:
      "adaptation.mmd.rows=overlap"],
     ["item_encoder=id_text", "user_encoder=mixed_and_own", "user_encoder.encoders.own.n_layers=1"],
 ], ids=["bpr", "in-batch", "three-mmd", "id_text"])  # fmt: skip
-def test_no_row_of_the_target_reaches_training(words: list[str], tmp_path: Path, more: list[str]) -> None:
+def test_no_row_of_the_target_reaches_training(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
     if "item_encoder=id_text" in more:
         words = [w.replace("item_encoder.", "item_encoder.encoders.text.") for w in words]
     words = [*words, *more]
     parts = built(words)
     other = other_rows(parts, 1)
-    a, b = (trained(words, c, tmp_path / name) for name, c in (("a", parts.corpus), ("b", other)))
+    a, b = (trained(words, c, tmp_path / name, monkeypatch) for name, c in (("a", parts.corpus), ("b", other)))
     assert a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
     start = parts.model.state_dict()
     assert any(not torch.equal(v, start[k]) for k, v in a.items())
-    c = trained(words, other_rows(parts, 0), tmp_path / "c")  # of a source
+    c = trained(words, other_rows(parts, 0), tmp_path / "c", monkeypatch)  # of a source
     assert any(not torch.equal(v, c[k]) for k, v in a.items())
 
 
@@ -130,6 +130,17 @@ def test_it_selects_by_the_sources_and_tests_the_target(words: list[str], more: 
     assert test["test/b/warm_users/n_queries"] == test["test/b/n_queries"] > 100
 
 
+@pytest.mark.parametrize(("users", "objective"), [
+    ("attention", "softmax"), ("attention", "bpr"), ("mean", "bce"), ("mixed_and_own", "in_batch_softmax"),
+    ("transformer", "sampled_softmax"),
+])  # fmt: skip
+def test_it_trains_with_encoders_of_histories_and_objectives(words: list[str], users: str, objective: str) -> None:
+    small = ["data.source.n_users=40", "data.source.n_items=30", "data.source.interactions_per_user=6"]
+    made = run([*words, *small, f"user_encoder={users}", f"objective={objective}", "history_length=6"])
+    test = {k: v for k, v in made.metrics["test"].items() if k.startswith("test/b/")}
+    assert test["test/b/n_queries"] == 40 and all(map(np.isfinite, test.values()))
+
+
 def test_novelty_knows_what_is_popular_in_the_target(words: list[str]) -> None:
     made = run(words)
     popular = run([*words, "strategy=popularity", "item_encoder=text"])
@@ -144,6 +155,8 @@ def test_a_domain_that_never_trains_adds_nothing(words: list[str]) -> None:
     assert not table[1].any() and table[0].any()
     mean = built([*words, "user_encoder=mean", "user_encoder.domain_weights=true"])
     assert mean.model.user_encoder.log_weight[1] == 0
+    pooled = built([*words, "user_encoder=attention"]).model.user_encoder.domain.weight
+    assert not pooled[1].any() and pooled[0].any()
     both = built([*words, "user_encoder=mixed_and_own"]).model.user_encoder.encoders
     assert all(not e.domain.weight[1].any() and e.domain.weight[0].any() for e in both.values())
 
@@ -199,7 +212,7 @@ def test_transfer_compares_it_with_the_target_alone(words: list[str]) -> None:
 @pytest.mark.parametrize(("more", "message"), [
     (["target=all"], "strategy=zero_shot holds one domain out of training: set target to one of a, b"),
     (["data.source.n_domains=1", "target=a"], "but the data have 'a' alone: choose data of two domains or more"),
-    (["user_encoder=id"], "users in 'b' who never trained, and this user_encoder looks users up by id: choose user"),
+    (["user_encoder=id"], "users in 'b' who never trained, and this user_encoder reads no histories: choose user"),
     (["item_encoder=id"], "items of 'b', none of which trains, and this item_encoder does not make their vectors from"),
     (["item_encoder=id_text", "item_encoder.encoders.id.untrained=learned"], "item_encoder.encoders.id.untrained=zero"),
     (["item_encoder.per_domain=true"], "^item_encoder.per_domain=true whitens .* has none in 'b': set it to false"),
@@ -233,3 +246,12 @@ def test_weights_count_for_the_sources(words: list[str], tmp_path: Path) -> None
     a, b = (run([*more, *w]) for w in ([], ["strategy.domain_weights={c: 0.1}"]))
     first, second = (torch.load(r.best, weights_only=True)["state_dict"] for r in (a, b))
     assert any(not torch.equal(v, second[k]) for k, v in first.items())
+
+
+def test_weights_that_learnt_from_the_target_are_not_handed_over(words: list[str]) -> None:
+    text = [*words, "item_encoder=text", "user_encoder=transformer"]
+    sources, everything = (run([*text, w]).path for w in ("strategy=zero_shot", "strategy=merged"))
+    made = run([*text, f"init.from={sources}"])
+    assert any(name.startswith("item_encoder.adapter") for name in made.metrics["init"]["taken"])
+    with pytest.raises(CrossrecError, match=r"which trained on 'b', the domain that strategy=zero_shot holds out"):
+        run([*text, f"init.from={everything}"])
