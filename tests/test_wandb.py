@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import wandb_records as on_disk
 from running import crossrec, run
-from wandb_home import metrics, mirror, own, told  # noqa: F401
+from wandb_home import metrics, mirror, new_machine, told  # noqa: F401
 
 from crossrec.commands.train import composed
 from crossrec.errors import CrossrecError
@@ -15,7 +15,7 @@ from crossrec.runs.store import RunFolder
 from crossrec.runs.wandb_log import run_name, wandb_log
 
 wandb = pytest.importorskip("wandb", reason="pip install 'crossrec[wandb]'")
-pytestmark = pytest.mark.usefixtures("own")
+pytestmark = pytest.mark.usefixtures("new_machine")
 
 
 def test_runs_in_a_row_are_named_grouped_and_separate(small: list[str], capsys: pytest.CaptureFixture[str]) -> None:

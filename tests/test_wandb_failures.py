@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import wandb_records as on_disk
 from running import run
-from wandb_home import KEY, metrics, mirror, own, told  # noqa: F401
+from wandb_home import KEY, metrics, mirror, new_machine, told  # noqa: F401
 
 from crossrec.errors import CrossrecError
 from crossrec.runs import wandb_mirror
 
 wandb = pytest.importorskip("wandb", reason="pip install 'crossrec[wandb]'")
-pytestmark = pytest.mark.usefixtures("own")
+pytestmark = pytest.mark.usefixtures("new_machine")
 
 
 # ---- online or offline --------------------------------------------------------------------------------------------

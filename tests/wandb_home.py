@@ -15,7 +15,7 @@ KEY = "0123456789abcdef" * 2 + "01234567"
 
 
 @pytest.fixture
-def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def new_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """W&B as on a machine that has never seen it, and a server that is not there."""
     for name in ("API_KEY", "MODE", "IDENTITY_TOKEN_FILE", "RUN_GROUP", "JOB_TYPE", "PROJECT", "ENTITY"):
         monkeypatch.delenv(f"WANDB_{name}", raising=False)
