@@ -78,7 +78,7 @@ def prepare(
             "fingerprint": fingerprint,
             "folder": folder.name,
             "licence": source.licence,
-            "dropped": dict(raw.dropped),
+            "dropped": raw.counts(),
             "filtered": removed,
         }
         corpus = build_corpus(

@@ -55,12 +55,14 @@ class RawDomain:
             values in two domains are one thing); one row an item. Items without a row have no modality.
         users: columns ``user: str`` and any of :data:`USER_FIELDS` (str, null where missing); one row a user. None
             where nothing is told of them.
+        dropped: rows that were left out of ``items`` and ``users``, counted by reason.
     """
 
     name: str
     interactions: pl.DataFrame
     items: pl.DataFrame
     users: pl.DataFrame | None = None
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
 import gzip
 import lzma
+import re
 from datetime import datetime
 
 import polars as pl
 import pytest
 
+from crossrec.data.prepare import prepare
 from crossrec.data.sources.tabular import Tabular
 from crossrec.errors import CrossrecError
 
-ROWS = "user,item,stars,when\nann,i1,5,10\nbob,i2,3.5,11.9\nann,i2,1,2020-01-01T00:00:10Z\n"
+ROWS = "user,item,stars,when\nann,i1,5,10\nbob,i2,3.5,11.9\nann,i2,1,1577836810\n"
 COLUMNS = {"rating": "stars", "time": "when"}
 
 
@@ -249,3 +251,27 @@ def test_wrong_domains():
         Tabular({"books": {"ratings": "x.csv"}})
     with pytest.raises(CrossrecError, match="no domain"):
         Tabular({})
+
+
+@pytest.mark.parametrize(
+    ("times", "line", "message"),
+    [
+        (["10", "2020-01-01", "11"], 3, "time '2020-01-01' in column 'time' is a date among numbers"),
+        (["2020", "2020-01-02", "2020-01-03"], 2, "time '2020' in column 'time' is a number among dates"),
+    ],
+)
+def test_times_of_two_kinds_are_refused_or_dropped(write, times, line, message):
+    path = write("user,item,stars,when\n" + "".join(f"u{i},i,1,{t}\n" for i, t in enumerate(times)))
+    with pytest.raises(CrossrecError, match=re.escape(f"{path}, line {line}: {message}: write all times as one")):
+        source(path).read()
+    read = source(path, bad_rows="drop").read()
+    assert read.counts() == {"time of another kind": 1} and read.domains[0].interactions.height == 2
+
+
+def test_later_rows_of_an_item_that_say_something_else_are_counted(write):
+    items = write("item,title\ni1,Tea\ni1, Tea \ni1,Coffee\ni2,\ni2,Milk\ni1,Jam\n", "items.csv")
+    read = source(write(ROWS), items, item_columns={"title": "title"}).read()
+    assert read.domains[0].items.select("item", "title").rows() == [("i1", "Tea"), ("i2", None)]
+    assert read.counts() == {"another row of the same item": 3}
+    corpus = prepare(source(write(ROWS), items, item_columns={"title": "title"}), cache_dir=items.parent / "cache")
+    assert corpus.provenance["dropped"] == {"another row of the same item": 3}

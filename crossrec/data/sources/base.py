@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +28,18 @@ class RawSource:
         domains: one entry a domain. ``interactions`` may have two more columns: ``split: i8`` (0 train, 1 valid,
             2 test, -1 unused) where the data set ships its own split, and ``order: i64``, which orders a
             user's events of equal time in different domains.
-        dropped: rows that were left out while reading, counted by reason.
+        dropped: rows that were left out while reading, counted by reason, besides what the domains count.
     """
 
     domains: list[RawDomain]
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def counts(self) -> dict[str, int]:
+        """Return all rows that were left out, by reason."""
+        total: Counter[str] = Counter()
+        for dropped in (self.dropped, *(domain.dropped for domain in self.domains)):
+            total.update(dropped)
+        return dict(total)
 
 
 class Source(ABC):
@@ -90,26 +98,40 @@ def raw_domain(
         name: the domain's name.
         interactions: columns ``user, item`` and any of ``rating`` (default 1), ``time`` (default 0),
             ``split``, ``order``.
-        items: columns ``item``, any of :data:`MODALITIES` and ``entity``; the first row of an item counts.
-            Without ``text`` the title is the text. Empty strings become null.
-        users: columns ``user`` and any of :data:`USER_FIELDS`; the first row of a user counts. Empty strings become
-            null.
+        items: columns ``item``, any of :data:`MODALITIES` and ``entity``; the first row of an item is taken, and later
+            ones that say something else are counted in ``dropped``. Without ``text`` the title is the text. Empty
+            strings become null.
+        users: columns ``user`` and any of :data:`USER_FIELDS`; the same of a user's rows.
     """
+    dropped: dict[str, int] = {}
     defaults = {"rating": pl.lit(1.0), "time": pl.lit(0)}
     filled = interactions.with_columns([v.alias(k) for k, v in defaults.items() if k not in interactions.columns])
     columns = [pl.col(k).cast(v) for k, v in RAW_INTERACTIONS.items()]
     columns += [pl.col(k).cast(v) for k, v in EXTRAS.items() if k in interactions.columns]
     if items is None:
         items = pl.DataFrame(schema={"item": pl.String})
-    items = _words(items, "item", (*MODALITIES, "entity"))
+    items = _words(items, "item", (*MODALITIES, "entity"), dropped)
     if "title" in items.columns and "text" not in items.columns:
         items = items.with_columns(text=pl.col("title"))
-    return RawDomain(name, filled.select(columns), items, None if users is None else _words(users, "user", USER_FIELDS))
+    users = None if users is None else _words(users, "user", USER_FIELDS, dropped)
+    return RawDomain(name, filled.select(columns), items, users, dropped)
 
 
-def _words(table: pl.DataFrame, key: str, fields: Sequence[str]) -> pl.DataFrame:
-    """The first row of every ``key``, with those of ``fields`` that there are as strings, null where empty."""
+def _words(table: pl.DataFrame, key: str, fields: Sequence[str], dropped: dict[str, int]) -> pl.DataFrame:
+    """The first row of every ``key``, with those of ``fields`` that there are as strings, null where empty.
+
+    Later rows that differ from the first are counted in ``dropped``; equal ones tell nothing, and are not.
+    """
     others = [c for c in fields if c in table.columns]
-    table = table.select(key, *others).cast(pl.String).unique(key, keep="first", maintain_order=True)
+    table = table.select(key, *others).cast(pl.String)
+    if not others:
+        return table.unique(key, keep="first", maintain_order=True)
     clean = pl.col(others).str.strip_chars()
-    return table.with_columns(pl.when(clean == "").then(None).otherwise(clean).name.keep()) if others else table
+    table = table.with_columns(pl.when(clean == "").then(None).otherwise(clean).name.keep())
+    first = table.unique(key, keep="first", maintain_order=True)
+    if first.height < table.height:
+        both = table.join(first, on=key, how="left", suffix=" of the first")
+        other = pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"{c} of the first")) for c in others)
+        if count := int(both.select(other.sum()).item()):
+            dropped[f"another row of the same {key}"] = count
+    return first

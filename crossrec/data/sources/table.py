@@ -162,7 +162,11 @@ def to_ratings(frame: pl.DataFrame, column: str, path: Path, rejects: Rejects) -
 
 
 def to_times(frame: pl.DataFrame, column: str, path: Path, rejects: Rejects) -> pl.DataFrame:
-    """Turn a column of integers, floats (rounded down) or ISO 8601 dates (UTC unless they say) into i64 seconds."""
+    """Turn a column of integers, floats (rounded down) or ISO 8601 dates (UTC unless they say) into i64 seconds.
+
+    A column is of one kind: where numbers and dates are mixed, rows of the rarer kind are bad. A number among dates is
+    hardly one of seconds: 2020 and 20200131 are numbers, too.
+    """
     kind = frame.schema[column]
     if kind == pl.Date or isinstance(kind, pl.Datetime):
         seconds = pl.col(column).cast(pl.Datetime("us")).dt.epoch("s")
@@ -176,7 +180,13 @@ def to_times(frame: pl.DataFrame, column: str, path: Path, rejects: Rejects) -> 
         plain = [iso.str.to_datetime(f, strict=False, time_unit="us").dt.epoch("s") for f in formats]
         whole = text.cast(pl.Int64, strict=False)
         fraction = text.cast(pl.Float64, strict=False).floor().cast(pl.Int64, strict=False)
-        seconds = pl.coalesce(whole, fraction, *plain, zoned.dt.epoch("s"))
+        number, date = pl.coalesce(whole, fraction), pl.coalesce(*plain, zoned.dt.epoch("s"))
+        n_numbers, n_dates = frame.select(numbers=number.is_not_null().sum(), dates=date.is_not_null().sum()).row(0)
+        if n_numbers and n_dates:
+            rare, kinds = (date, "date among numbers") if n_dates <= n_numbers else (number, "number among dates")
+            message = f"time {{}} in column {column!r} is a {kinds}: write all times as one or the other"
+            frame = rejects.apply(frame, rare.is_not_null(), "time of another kind", path, message, column)
+        seconds = pl.coalesce(number, date)
     message = f"time {{}} in column {column!r} is neither a number of seconds nor an ISO 8601 date; correct it"
     frame = frame.with_columns(seconds.alias("_seconds"))
     frame = rejects.apply(frame, pl.col("_seconds").is_null(), "time is not readable", path, message, column)
