@@ -8,7 +8,10 @@ from crossrec.runs.assemble import load_run
 from crossrec.strategies.base import Strategy
 
 
-@pytest.mark.parametrize("words", [[], ["user_encoder=transformer", "objective=softmax", "history_length=8"]])
+@pytest.mark.parametrize(
+    "words",
+    [[], *([f"user_encoder={u}", "objective=softmax", "history_length=8"] for u in ("transformer", "attention"))],
+)
 def test_scores_are_ranked_in_float32(small: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     score = Strategy.score

@@ -104,6 +104,16 @@ def test_batches_histories_and_queries_are_of_their_domains(words: list[str]) ->
     assert not parts.model.entity_membership[:, 1].any()
 
 
+def test_sampled_candidates_are_those_of_a_run_on_the_target(words: list[str]) -> None:
+    sampled = ["evaluation=sampled_99", "evaluation.n_candidates=10", "evaluation.candidate_sampling=popularity"]
+    ours, theirs = (
+        built([*words, *sampled, *more]).datamodule.candidates("test")
+        for more in ([], ["strategy=target_only", "item_encoder=text"])
+    )
+    assert ours.keys() == theirs.keys() == {"b/users", "b/candidates"}
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
 def test_statistics_are_of_source_items_alone(words: list[str]) -> None:
     parts = built([*words, "item_encoder.whitening=centre"])
     encoder = parts.model.item_encoder
