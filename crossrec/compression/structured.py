@@ -76,28 +76,21 @@ class Structured(NetworkCompression):
             sizes = {block.output: _rows(network, block.values, block) for block in found}
             sizes |= {block.down: _norms(network, block.up[-1], 1) for block in found}
         before = sum(p.numel() for p in network.parameters())
-        heads_gone = neurons_gone = heads = neurons = 0
+        heads, neurons = [0, 0], [0, 0]  # out, of
         for block in found:
             per_head = (sizes[block.output] * _norms(network, block.output, 0)).square().reshape(block.heads, -1).sum(1)
-            kept = _kept(per_head, self.heads)
             per_neuron = sizes[block.down] * _norms(network, block.down, 0)
-            neurons_kept = _kept(per_neuron, self.neurons)
-            heads, neurons = heads + len(per_head), neurons + len(per_neuron)
-            heads_gone, neurons_gone = (
-                heads_gone + len(per_head) - len(kept),
-                neurons_gone + len(per_neuron) - len(neurons_kept),
-            )
-            keep_heads(network, block, kept)
-            keep_neurons(network, block, neurons_kept)
-        if not heads_gone and not neurons_gone:
+            keep_heads(network, block, _kept(per_head, self.heads, heads))
+            keep_neurons(network, block, _kept(per_neuron, self.neurons, neurons))
+        if not heads[0] and not neurons[0]:
             raise CrossrecError(
                 f"heads={self.heads} and neurons={self.neurons} take nothing out of layers of {found[0].heads} heads: "
                 "give larger shares"
             )
         after = sum(p.numel() for p in network.parameters())
         return {
-            "heads out": f"{heads_gone} of {heads}",
-            "neurons out": f"{neurons_gone} of {neurons}",
+            "heads out": f"{heads[0]} of {heads[1]}",
+            "neurons out": f"{neurons[0]} of {neurons[1]}",
             "weights": f"{before:,} to {after:,}",
             **self.distillation.train(network, encoder, original),
         }
@@ -144,7 +137,8 @@ def _rows(network: nn.Module, name: str, block: Block) -> Tensor:
     return norms.expand(-1, times, -1).flatten()
 
 
-def _kept(importance: Tensor, gone: float) -> Tensor:
-    """Numbers, rising, of those that stay when a share ``gone`` of them goes."""
-    count = max(1, len(importance) - round(gone * len(importance)))
-    return importance.topk(count).indices.sort().values
+def _kept(importance: Tensor, gone: float, count: list[int]) -> Tensor:
+    """Numbers, rising, of those that stay when a share ``gone`` of them goes; ``count`` is told how many go, of all."""
+    stay = max(1, len(importance) - round(gone * len(importance)))
+    count[0], count[1] = count[0] + len(importance) - stay, count[1] + len(importance)
+    return importance.topk(stay).indices.sort().values

@@ -1,15 +1,18 @@
+from copy import deepcopy
+
 import pytest
 import torch
 
+from crossrec.compression.base import Original, read_all
 from crossrec.compression.blocks import blocks
 from crossrec.compression.structured import Structured
 from crossrec.encoders.compressed import memory
+from crossrec.encoders.pretrained import PretrainedText
 from crossrec.errors import CrossrecError
 
 
 @pytest.mark.parametrize(("name", "groups"), [("bert", 4), ("llama", 2)])
 def test_heads_and_neurons_leave_every_layer(apply, name, groups):
-    made = apply(Structured(heads=0.5, neurons=0.25))
     made = apply(Structured(heads=0.5, neurons=0.25), name)
     for block in blocks(made.network, "x"):
         assert block.heads == groups // 2
@@ -25,11 +28,6 @@ def test_heads_and_neurons_leave_every_layer(apply, name, groups):
 @pytest.mark.parametrize("importance", ["weight", "activation"])
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_what_puts_out_nothing_goes_first_and_changes_nothing(tiny, texts, name, importance):
-    from copy import deepcopy
-
-    from crossrec.compression.base import Original, read_all
-    from crossrec.encoders.pretrained import PretrainedText
-
     model = PretrainedText(str(tiny[name]), device="cpu")
     for number, block in enumerate(blocks(model.network, "x")):
         values, output = model.network.get_submodule(block.values), model.network.get_submodule(block.output)

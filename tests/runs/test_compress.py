@@ -77,6 +77,15 @@ def test_the_result_is_a_run_of_its_own(source: RunFolder, method: str) -> None:
     assert recommend_history(made.path, [title], 3, "b").height == 3
 
 
+def test_weight_only_int8_is_read_again(source: RunFolder) -> None:
+    pytest.importorskip("torchao", reason="crossrec[torchao] is not installed")
+    made, report = compressed(source, "method=int8_weight_only")
+    assert report["cosine"]["items"] > 0.99 and report["memory"][1] < 0.5 * report["memory"][0]
+    main(["evaluate", str(made.path)])
+    (again,) = (made.path / "evaluations").glob("*.json")
+    assert json.loads(again.read_text())["test"] == made.metrics["test"]
+
+
 def test_sizes_are_those_of_what_is_stored_and_cached(source: RunFolder) -> None:
     reports = {name: compressed(source, f"method={name}", *options)[1] for name, options in METHODS.items()}
     for name, report in reports.items():
