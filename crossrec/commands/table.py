@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,8 @@ def _table(given: argparse.Namespace) -> tuple[Table, Selection | None]:
     from crossrec.studies.selection import select
 
     chosen = select(given.study, given.words, given.config_dir, given.rows, given.seeds, given.recorded)
-    return collect(chosen.study, chosen.jobs, significance=compared), chosen
+    table = collect(chosen.study, chosen.jobs, significance=compared)
+    return replace(table, notes=(*table.notes, *chosen.notes)), chosen
 
 
 def _write_records(chosen: Selection, folder: Path) -> None:

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from crossrec.data.corpus_files import FORMAT, load_corpus, save_corpus
 from crossrec.data.filtering import Duplicates, filter_interactions, k_core
 from crossrec.data.schema import MODALITIES, USER_FIELDS, Corpus, Domain, RawDomain
 from crossrec.data.sources.base import Source
 from crossrec.data.sources.hashing import file_hashes
 from crossrec.errors import CrossrecError
-
-FORMAT = 1
-"""Version of the prepared files and of the readers; a change makes every corpus anew."""
 
 
 def prepare(
@@ -63,10 +59,8 @@ def prepare(
         "keep_unseen_items": keep_unseen_items,
     }
     cache_dir = Path(cache_dir)
-    files = file_hashes(source.files(), cache_dir)
-    content = {"format": FORMAT, "source": source.name, "options": source.options(), "files": files, "filter": filters}
-    fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    folder = cache_dir / f"{source.name}-{fingerprint[:12]}"
+    content, address = _content(source, cache_dir, filters)
+    folder = cache_dir / f"{source.name}-{address[:12]}"
     if not (folder / "corpus.json").is_file():
         raw = source.read()
         domains, removed = filter_domains(
@@ -75,7 +69,7 @@ def prepare(
         )  # fmt: skip
         provenance = {
             **content,
-            "fingerprint": fingerprint,
+            "fingerprint": address,
             "folder": folder.name,
             "licence": source.licence,
             "dropped": raw.counts(),
@@ -90,6 +84,27 @@ def prepare(
         )
         save_corpus(corpus, folder)
     return load_corpus(folder)
+
+
+def fingerprint(source: Source, *, cache_dir: Path, **options: Any) -> str:
+    """Content address of the corpus that :func:`prepare` with the same arguments returns; none is prepared.
+
+    Raises:
+        CrossrecError: a raw file is missing and cannot be fetched.
+    """
+    bound = signature(prepare).bind(source, cache_dir=cache_dir, **options)
+    bound.apply_defaults()
+    filters = {k: v for k, v in bound.arguments.items() if k not in ("source", "cache_dir")}
+    if filters["min_rating"] is not None:
+        filters["min_rating"] = float(filters["min_rating"])
+    return _content(source, Path(cache_dir), filters)[1]
+
+
+def _content(source: Source, cache_dir: Path, filters: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Everything that decides what a corpus holds, and its hash."""
+    files = file_hashes(source.files(), cache_dir)
+    content = {"format": FORMAT, "source": source.name, "options": source.options(), "files": files, "filter": filters}
+    return content, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def filter_domains(
@@ -229,63 +244,3 @@ def _with_entities(items: pl.DataFrame) -> pl.DataFrame:
     items = items.with_columns(entity=first.rank("dense").cast(pl.Int64) - 1)
     modalities = [m for m in MODALITIES if m in items.columns]
     return items.select("item", "domain", "name", "entity", *modalities)
-
-
-def save_corpus(corpus: Corpus, folder: Path) -> None:
-    """Write a corpus as a folder, whole or not at all; one that another process finished first is left as it is."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
-    temporary.mkdir()
-    try:
-        events = corpus.interactions
-        if corpus.fixed is not None:
-            events = events.with_columns(split=pl.Series(corpus.fixed))
-        for name, frame in (("interactions", events), ("items", corpus.items), ("users", corpus.users)):
-            frame.write_parquet(temporary / f"{name}.parquet", compression="uncompressed")
-        about = {
-            "format": FORMAT,
-            "domains": [{"name": d.name, "start": d.start, "stop": d.stop} for d in corpus.domains],
-            "timed": corpus.timed,
-            "ordered": corpus.ordered,
-            "provenance": dict(corpus.provenance),
-        }
-        (temporary / "corpus.json").write_text(json.dumps(about, indent=1, sort_keys=True))
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            if not (folder / "corpus.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def load_corpus(folder: Path) -> Corpus:
-    """Read a folder that :func:`prepare` wrote.
-
-    Raises:
-        CrossrecError: the folder is none, or is of another version, or damaged.
-    """
-    folder = Path(folder)
-    try:
-        about = json.loads((folder / "corpus.json").read_text())
-        if about["format"] != FORMAT:
-            raise CrossrecError(f"{folder} was prepared by another version of crossrec: delete it and prepare it again")
-        events, items, users = (
-            pl.read_parquet(folder / f"{name}.parquet", memory_map=True) for name in ("interactions", "items", "users")
-        )
-        domains = tuple(Domain(d["name"], i, d["start"], d["stop"]) for i, d in enumerate(about["domains"]))
-    except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
-        raise CrossrecError(
-            f"{folder} is not a prepared corpus, or is damaged: delete it and prepare it again"
-        ) from None
-    fixed = events["split"].to_numpy() if "split" in events.columns else None
-    return Corpus(
-        domains=domains,
-        interactions=events.select("user", "item", "rating", "time"),
-        items=items,
-        users=users,
-        timed=about["timed"],
-        ordered=about["ordered"],
-        fixed=fixed,
-        provenance=about["provenance"],
-    )

@@ -9,7 +9,8 @@ from typing import Any
 
 from crossrec.annotations import parameters
 from crossrec.config import build
-from crossrec.data.prepare import load_corpus, prepare
+from crossrec.data.corpus_files import load_corpus
+from crossrec.data.prepare import fingerprint, prepare
 from crossrec.data.schema import Corpus
 from crossrec.errors import CrossrecError
 from crossrec.runs.config_check import check_node, check_options
@@ -28,6 +29,16 @@ def prepare_corpus(config: Mapping[str, Any]) -> Corpus:
     check_node("data.source", data["source"])
     check_options("data.filter", chosen, known)
     return prepare(build(data["source"]), cache_dir=Path(config["paths"]["prepared"]), **chosen)
+
+
+def fingerprint_at_hand(config: Mapping[str, Any]) -> str | None:
+    """Content address of a config's corpus, from raw files that are here already; None where one is missing."""
+    data = config["data"]
+    source = {**data["source"], **({"download": False} if "download" in data["source"] else {})}
+    try:
+        return fingerprint(build(source), cache_dir=Path(config["paths"]["prepared"]), **(data.get("filter") or {}))
+    except CrossrecError:
+        return None
 
 
 def recorded_corpus(run: RunFolder) -> Corpus:

@@ -44,22 +44,19 @@ class Planned:
 
 def plan(
     study: Study,
-    overrides: Sequence[str] = (),
-    config_dirs: Sequence[Path] = (),
-    records: Records | None = None,
+    overrides: Sequence[str],
+    resolve: Resolver,
     *,
     trains: bool = False,
 ) -> list[Planned]:
     """Compose every job of a study and find its run folder; corpora are prepared where they are not yet.
 
-    All jobs are composed and checked before a corpus is prepared, and checked again by what the corpora hold. With
-    records, a corpus that they know is not prepared, and where a run is not finished its record stands for it.
+    All jobs are composed and checked before a corpus is prepared, and checked again by what the corpora hold.
 
     Args:
         study: the study.
         overrides: more words for every job.
-        config_dirs: more folders of configs, besides the study's own.
-        records: of finished runs; None for none.
+        resolve: finds the runs, with the study's folders of configs.
         trains: what is not finished will be trained, so the data must be at hand and those of the records.
 
     Raises:
@@ -69,7 +66,6 @@ def plan(
     """
     from crossrec.studies.checks import check_domains, check_metrics, check_target, tried
 
-    resolve = Resolver([*study.config_dirs, *config_dirs], records)
     configs: list[tuple[Job, dict[str, Any]]] = []
     known: dict[str, tuple[str, ...] | None] = {}
     searched = {row.name: row for row in study.rows if row.search}
@@ -150,6 +146,8 @@ class Resolved(NamedTuple):
 
 class Resolver:
     """Finds the run of a command line without training it; every corpus is prepared, or read, once.
+
+    With records, a corpus that they know is not prepared, and where a run is not finished its record stands for it.
 
     Args:
         config_dirs: more folders of configs.
@@ -243,6 +241,20 @@ class Resolver:
                     f"{corpus.fingerprint[:12]} and {known.fingerprint[:12]}), and one table cannot be of both: "
                     "restore the data, or leave out --recorded to train every run"
                 )
+
+    def changed_data(self) -> list[str]:
+        """Say which corpora that were taken from records are others than the raw files here make; no data, no word."""
+        from crossrec.runs.corpus import fingerprint_at_hand
+
+        said = []
+        for config, known in self._unread:
+            here = fingerprint_at_hand(config)
+            if here is not None and here != known.fingerprint and self.records is not None:
+                said.append(
+                    f"The raw data here are not those of the records in {self.records.folder} (corpora {here[:12]} and "
+                    f"{known.fingerprint[:12]}): the numbers are of the records' data."
+                )
+        return said
 
     def _corpus(self, config: Mapping[str, Any]) -> KnownCorpus:
         known = None if self.records is None else self.records.corpus(config)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossrec.errors import CrossrecError
 from crossrec.studies.beginnings import with_sources
-from crossrec.studies.jobs import Planned, plan
+from crossrec.studies.jobs import Planned, Resolver, plan
 from crossrec.studies.reader import read_study
 from crossrec.studies.records import read_records
 from crossrec.studies.study import Study
@@ -22,11 +22,13 @@ class Selection:
         study: with only the chosen rows, and those that they begin with.
         jobs: of the chosen seeds; the study keeps all, so a table of some of them says that it is partial.
         config_dirs: folders of configs, the study's own and the command line's.
+        notes: what the reader of a table must know of its data.
     """
 
     study: Study
     jobs: list[Planned]
     config_dirs: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -74,8 +76,11 @@ def select(
                 raise CrossrecError(f"{path}: no seed {seed}; its seeds are {', '.join(map(str, study.seeds))}")
     folders = tuple(d.resolve() for d in (*study.config_dirs, *config_dirs))
     records = None if recorded is None else read_records(recorded)
-    jobs = plan(study, overrides, config_dirs, records, trains=trains)
-    return Selection(study, [p for p in jobs if seeds is None or p.job.seed in seeds], folders)
+    resolve = Resolver([*study.config_dirs, *config_dirs], records)
+    jobs = plan(study, overrides, resolve, trains=trains)
+    kept_jobs = [p for p in jobs if seeds is None or p.job.seed in seeds]
+    notes = resolve.changed_data() if any(p.run.recorded for p in kept_jobs) else []
+    return Selection(study, kept_jobs, folders, tuple(notes))
 
 
 def _asked(study: Study, text: str) -> list[str]:

@@ -98,8 +98,8 @@ def settings(study: Study, rows: Sequence[str] = (), overrides: Sequence[str] = 
             if key in set_here:
                 raise CrossrecError(f"{where} searches {key}, so it cannot be set on the command line")
     plain_rows = tuple(replace(row, search=()) for row in chosen)
-    plan(replace(study, rows=plain_rows, seeds=study.seeds[:1]), overrides)
     resolve = Resolver(study.config_dirs)
+    plan(replace(study, rows=plain_rows, seeds=study.seeds[:1]), overrides, resolve)
 
     def checked(words: Sequence[str]) -> None:
         config = resolve.compose(words)

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from crossrec.data.prepare import build_corpus, filter_domains, load_corpus, prepare, save_corpus
+from crossrec.data.corpus_files import load_corpus, save_corpus
+from crossrec.data.prepare import build_corpus, filter_domains, prepare
 from crossrec.data.schema import INTERACTIONS
 from crossrec.data.sources import hashing
 from crossrec.data.sources.base import raw_domain

@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from running import run
 from study_files import write_study
 
 from crossrec.cli import main
+from crossrec.data.prepare import prepare
 from crossrec.errors import CrossrecError
 from crossrec.runs.record import write_record
 from crossrec.runs.store import RunFolder, write_json
@@ -39,6 +41,7 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Take runs and prepared corpora away, and let nobody prepare one."""
     shutil.rmtree(tmp_path / "runs", ignore_errors=True)
 
+    @functools.wraps(prepare)
     def gone(*_: object, **__: object) -> None:
         raise CrossrecError("there are no data")
 
@@ -106,9 +109,33 @@ def test_records_of_other_data_are_not_mixed_into_a_sweep(
     swept(study, seeds=(0,))
     main(["table", str(study), "-o", "results", "--with-runs"])
     monkeypatch.setattr("crossrec.studies.jobs._prepared", lambda config: KnownCorpus("f" * 64, ("a", "b")))
-    select(study, [], recorded=Path("results"))
+    assert select(study, [], recorded=Path("results")).notes == ()
     with pytest.raises(CrossrecError, match="the data are not those of the records in results"):
         select(study, [], recorded=Path("results"), trains=True)
+
+
+def test_a_table_says_that_the_raw_data_here_are_others_than_the_records(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"u{u},i{(u * 7 + k * 3) % 20},{k}" for u in range(30) for k in range(5)]
+    (tmp_path / "a.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
+    data = ["data=tabular", "data.source.domains={a: {interactions: a.csv}}"]
+    words = [*(w for w in small if not w.startswith("data.")), *data, "trainer.max_epochs=1"]
+    study = write_study(tmp_path, words, rows={"popularity": ["strategy=popularity"]}, seeds=[0])
+    swept(study)
+    main(["table", str(study), "-o", "results", "--with-runs"])
+    shutil.rmtree(tmp_path / "runs")
+    capsys.readouterr()
+    main(["table", str(study), "--recorded", "results"])
+    assert "raw data" not in capsys.readouterr().out
+    (tmp_path / "a.csv").write_text("\n".join(["user,item,time", *rows, "u0,i0,9"]) + "\n")
+    main(["table", str(study), "--recorded", "results"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The raw data here are not those of the records in results (corpora " in said
+    (tmp_path / "a.csv").unlink()
+    main(["table", str(study), "--recorded", "results"])
+    assert "raw data" not in capsys.readouterr().out
 
 
 def test_a_record_that_was_changed_is_refused(study: Path, tmp_path: Path) -> None:
