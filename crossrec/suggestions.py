@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,17 @@ def not_chosen(key: str, chosen: Sequence[str], config_dirs: Sequence[Path] = ()
     if name not in known:
         return f"{key} is of no loss{nearest(name, list(known))}"
     return f"{key} is of a loss that is not chosen: choose it with 'adaptation=[{','.join([*chosen, name])}]'"
+
+
+def unusable(error: OSError, paths: Mapping[str, Any]) -> CrossrecError | None:
+    """Say which folder of the group ``paths`` an error is about; None where it is about another file."""
+    at = Path(str(error.filename)).absolute()
+    for name, folder in paths.items():
+        root = Path(folder).absolute()
+        if error.filename and (at == root or root in at.parents or at in root.parents):
+            mend = f"set paths.{name} to a folder that can be written, or make room"
+            return CrossrecError(f"paths.{name}={folder} cannot be used ({error.strerror}: {at}): {mend}")
+    return None
 
 
 def explain(error: Exception, overrides: list[str], config_dirs: Sequence[Path] = ()) -> CrossrecError | None:

@@ -41,8 +41,10 @@ def main(arguments: list[str]) -> None:
         )
     from crossrec.config import build
     from crossrec.encoders.item_features import item_features
+    from crossrec.runs.config_check import check
     from crossrec.runs.corpus import prepare_corpus
 
+    check(config, override_words(arguments))
     corpus = prepare_corpus(config)
     for node in nodes:
         started = time.perf_counter()

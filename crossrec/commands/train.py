@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
     import hydra
 
     from crossrec.search_path import join
-    from crossrec.suggestions import explain
+    from crossrec.suggestions import explain, unusable
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we tell them in one sentence
     join()
@@ -49,6 +49,8 @@ def main(arguments: list[str]) -> None:
         raise refused.error from None
     except CrossrecError:
         raise
+    except OSError as error:
+        raise unusable(error, composed(override_words(arguments), config_dirs(arguments))["paths"]) or error from error
     except Exception as error:
         known = explain(error, override_words(arguments), config_dirs(arguments))
         if known is None:

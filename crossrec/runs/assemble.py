@@ -22,6 +22,7 @@ from crossrec.errors import CrossrecError
 from crossrec.evaluation.collector import RankingMetrics
 from crossrec.evaluation.protocols import Sampled, protocol
 from crossrec.objectives.base import Objective
+from crossrec.runs.config_check import check_target
 from crossrec.runs.corpus import recorded_corpus
 from crossrec.runs.optimizers import optimizer_of, scheduler_of
 from crossrec.runs.record import needs_weights
@@ -40,6 +41,7 @@ class Assembly:
 
 def target_index(config: Mapping[str, Any], corpus: Corpus) -> int | None:
     """Index of the target domain; None when every domain is one."""
+    check_target(config, [domain.name for domain in corpus.domains])
     name = config["target"]
     return None if name in (None, "all") else corpus.domain(str(name)).index
 

@@ -8,6 +8,7 @@ from typing import Any
 from crossrec.annotations import mismatch, parameters
 from crossrec.config import OUTSIDE, option_files, target_name
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 from crossrec.suggestions import nearest
 
 WHOLE = {"seed": 0, "dim": 1, "batch_size": 1, "history_length": 1}
@@ -42,10 +43,27 @@ def check(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
     precision = config["trainer"].get("precision", "32")
     if str(precision) not in PRECISIONS:
         raise CrossrecError(f"trainer.precision={precision} must be {', '.join(PRECISIONS)}")
+    at_least("trainer.check_val_every_n_epoch", config["trainer"].get("check_val_every_n_epoch"), 1)
     nodes = [found for key in config if key != "data" for found in _nodes(key, config[key])]
     for key, node in sorted(nodes, key=lambda found: (found[0] != "trainer", found[0].count("."))):
         check_node(key, node, _setters(config, overrides))
     check_monitor(config)
+
+
+def check_target(config: Mapping[str, Any], domains: Sequence[str] | None) -> None:
+    """Check that the target of a run is a domain of its corpus.
+
+    Args:
+        config: of the run, resolved.
+        domains: names of the corpus' domains; None where they are not known yet.
+
+    Raises:
+        CrossrecError: it is none; the message names the nearest.
+    """
+    target = config["target"]
+    if domains is None or target is None or target == "all" or str(target) in domains:
+        return
+    raise CrossrecError(f"target={target}: the data have no such domain{nearest(str(target), [*domains, 'all'])}")
 
 
 def _nodes(key: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -70,10 +88,13 @@ def check_node(key: str, node: Mapping[str, Any], setters: Sequence[tuple[str, s
     """
     from hydra.utils import get_object
 
+    target = str(node["_target_"])
     try:
-        known, others = parameters(get_object(MADE_OF.get(node["_target_"], node["_target_"])))
-    except Exception:  # building it says what is wrong, in its own words
-        return
+        made = get_object(MADE_OF.get(target, target))
+    except Exception as error:
+        why = " ".join(str(error.__cause__ or error).split())
+        raise CrossrecError(f"{key}._target_={target} cannot be imported ({why}): is it on PYTHONPATH?") from error
+    known, others = parameters(made)
     ours = [option for option in node if option in known]  # the yaml has every option of our own classes
     listed = None if node["_target_"].startswith(OUTSIDE) else ours
     check_options(key, node, known, others=others, listed=listed, of=_short(node), setters=setters)

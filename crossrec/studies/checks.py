@@ -42,22 +42,6 @@ def metric_names(evaluation: Mapping[str, Any]) -> list[str]:
     return [*made, COUNT]
 
 
-def check_target(config: Mapping[str, Any], domains: Sequence[str] | None) -> None:
-    """Check that the target of a run is a domain of its corpus.
-
-    Args:
-        config: of the run, resolved.
-        domains: names of the corpus' domains; None where they are not known yet.
-
-    Raises:
-        CrossrecError: it is none; the message names the nearest.
-    """
-    target = config["target"]
-    if domains is None or target is None or target == "all" or str(target) in domains:
-        return
-    raise CrossrecError(f"target={target}: the data have no such domain{nearest(str(target), [*domains, 'all'])}")
-
-
 def check_domains(study: Study, found: Mapping[str, Sequence[str] | None]) -> None:
     """Check that the domains of a study's columns and published values are in its data.
 

@@ -64,7 +64,8 @@ def plan(
             there, or a row's search space does not compose; the message names the row. Or the data are not those of
             the records.
     """
-    from crossrec.studies.checks import check_domains, check_metrics, check_target, tried
+    from crossrec.runs.config_check import check_target
+    from crossrec.studies.checks import check_domains, check_metrics, tried
 
     configs: list[tuple[Job, dict[str, Any]]] = []
     known: dict[str, tuple[str, ...] | None] = {}

@@ -9,7 +9,8 @@ from typing import Any
 
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.monitor import check_monitor
-from crossrec.studies.checks import check_target, tried
+from crossrec.runs.config_check import check_target
+from crossrec.studies.checks import tried
 from crossrec.studies.jobs import Resolver, plan
 from crossrec.studies.search_space import Dimension
 from crossrec.studies.study import Row, Study

@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 from running import crossrec, run
 
+from crossrec.cli import main
+from crossrec.commands.encode import main as encode
 from crossrec.commands.train import composed
 from crossrec.config import GROUPS, options
 from crossrec.errors import CrossrecError
-from crossrec.runs.config_check import check
+from crossrec.runs.config_check import check, check_target
 from crossrec.runs.corpus import prepare_corpus
 
 WRONG: dict[tuple[str, ...], str] = {
@@ -42,6 +44,9 @@ WRONG: dict[tuple[str, ...], str] = {
     ("experiment=movielens", "item_encoder=text"):
         r"item_encoder\.share_entities=True, which experiment=movielens sets, is no option of TextEncoder: "
         "choose item_encoder=id, or another experiment",
+    ("+callbacks.mine={_target_: nonesuch.Mine}",):
+        r"callbacks\.mine\._target_=nonesuch\.Mine cannot be imported \(No module named 'nonesuch'\): .*PYTHONPATH",
+    ("trainer.check_val_every_n_epoch=0",): r"trainer\.check_val_every_n_epoch=0 must be at least 1",
     # the metric that selects
     ("evaluation.monitor=ndgc@10",): r"evaluation\.monitor=ndgc@10 is not computed .*; did you mean ndcg@10",
     ("evaluation.monitor=ndcg@7",): r"evaluation\.monitor=ndcg@7 is not computed in validation with evaluation\.ks=",
@@ -132,6 +137,30 @@ def test_a_class_of_the_users_own_is_checked_by_its_annotations(
     check(composed([*words, "+adaptation.own_gap.names=5", "+adaptation.own_gap.weight=2"], [tmp_path]))
     with pytest.raises(CrossrecError, match=r"adaptation\.own_gap\.power='x' must be a whole number"):
         check(composed([*words[:2], "+adaptation.own_gap.power=x"], [tmp_path]))
+
+
+def test_a_target_that_the_data_have_not_is_told() -> None:
+    config = composed(["data.source.n_domains=1"])
+    with pytest.raises(CrossrecError, match=r"target=b: the data have no such domain; .*a, all"):
+        check_target(config, ["a"])
+
+
+@pytest.mark.parametrize("word", ["item_encoder.batch_size=x", "+item_encoder.foo=1"])
+def test_options_are_checked_before_texts_are_encoded(word: str) -> None:
+    with pytest.raises(CrossrecError, match=r"item_encoder\.(batch_size='x' must be a whole|foo=1 is no option)"):
+        encode(["item_encoder=text", word])
+
+
+@pytest.mark.parametrize("key", ["paths.runs", "paths.prepared"])
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    places = {f"paths.{name}": tmp_path / name for name in ("runs", "prepared")} | {key: tmp_path / "file" / "folder"}
+    with pytest.raises(SystemExit) as end:
+        main(["train", *(f"{name}={place}" for name, place in places.items())])
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert f"error: {key}={tmp_path / 'file' / 'folder'} cannot be used (Not a directory: " in said
+    assert "Traceback" not in said
 
 
 def test_a_wrong_monitor_is_told_before_an_epoch_is_trained(small: list[str], tmp_path: Path) -> None:
