@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import polars as pl
 
 from crossrec.data.sources.base import RawSource, Source, raw_domain
 from crossrec.data.sources.download import download_dir, fetch
+from crossrec.data.sources.literals import read_record
 from crossrec.data.sources.reading import chunks
 from crossrec.data.sources.table import BadRows, Rejects
 from crossrec.errors import CrossrecError
@@ -259,7 +259,7 @@ def _records(path: Path, rejects: Rejects) -> Iterator[dict[str, Any]]:
         for offset, text in enumerate(piece.decode().split("\n")):
             if not text.strip():
                 continue
-            record = _record(text)
+            record = read_record(text)
             if record is not None:
                 yield record
             elif rejects.bad_rows == "drop":
@@ -269,14 +269,3 @@ def _records(path: Path, rejects: Rejects) -> Iterator[dict[str, Any]]:
                     f"{path}, line {first + offset}: {text[:60]!r} is neither JSON nor a Python literal; fetch the "
                     "file again, or set bad_rows=drop"
                 )
-
-
-def _record(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        try:
-            value = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return None
-    return value if isinstance(value, dict) else None
