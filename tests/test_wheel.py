@@ -5,18 +5,23 @@ import re
 import shlex
 import subprocess
 import sys
+import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from readme import own_loss
 from running import REPO
+from test_dependencies import PROJECT
 
 
-def python(*words: str, cwd: Path, **environment: str) -> str:
-    """Run this Python with the words; its standard output."""
+def python(*words: str, cwd: Path, program: Path = Path(sys.executable), **environment: str) -> str:
+    """Run this Python, or another ``program``, with the words; its standard output."""
     done = subprocess.run(
-        [sys.executable, *words],
+        [str(program), *words],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -27,8 +32,45 @@ def python(*words: str, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
+def environment_of_dependencies(folder: Path) -> tuple[Path, Path]:
+    """An environment of its own that holds what pyproject.toml declares, all that those packages need, and no more.
+
+    Nothing is downloaded: the packages are links to those of this environment. Extras are not there, nor what only
+    tests need. Pip, which installs the wheel with its dependencies and without an index, refuses one that is absent.
+
+    Returns:
+        Its Python, and its folder of packages.
+    """
+    venv.create(folder, with_pip=False)
+    (site,) = folder.glob("lib/python*/site-packages")
+    left = [Requirement(line) for line in PROJECT["dependencies"]]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while left:
+        wanted = left.pop()
+        key = (canonicalize_name(wanted.name), frozenset(wanted.extras))
+        if key in seen or (wanted.marker and not wanted.marker.evaluate({"extra": ""})):
+            continue
+        seen.add(key)
+        package = metadata.distribution(wanted.name)
+        for line in package.requires or []:
+            needed = Requirement(line)
+            extras = ["", *wanted.extras]
+            if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in extras):
+                needed.marker = None
+                left.append(needed)
+        for top in {file.parts[0] for file in package.files or [] if ".." not in file.parts}:
+            if not (site / top).exists() and top != "__pycache__":
+                (site / top).symlink_to(Path(str(package.locate_file(top))))
+    return folder / "bin" / "python", site
+
+
 @pytest.mark.slow
 def test_the_wheel_trains_from_another_directory_with_its_own_conf(small: list[str], tmp_path: Path) -> None:
+    """The wheel is installed, and trains, in an environment of what it declares, linked and not downloaded.
+
+    A true installation would fetch gigabytes at every run of the tests; over the environment of the tests, a package
+    that is not declared would be there all the same. :mod:`test_dependencies` names imports that only came along.
+    """
     pytest.importorskip("build")
     pytest.importorskip("hatchling")
     python("-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(REPO), cwd=tmp_path)
@@ -43,14 +85,15 @@ def test_the_wheel_trains_from_another_directory_with_its_own_conf(small: list[s
     assert "hydra_plugins/crossrec_study.py" in packed  # the one place where Hydra looks for sweepers
     assert not {name for name in packed if name.startswith(("tests/", "conf/", "scripts/", "."))}
 
-    site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
-    python(*install, "--target", str(site), str(wheel), cwd=tmp_path)
+    own, site = environment_of_dependencies(tmp_path / "env")
+    install = ["-m", "pip", "--python", str(own), "install", "--quiet", "--disable-pip-version-check", "--no-index"]
+    python(*install, str(wheel), cwd=tmp_path)
     code = "import crossrec, crossrec.config as c; print(crossrec.__file__); print(c.conf_dir())"
     where = python("-c", code, cwd=elsewhere, PYTHONPATH=str(site)).split()
     assert where == [str(site / "crossrec" / "__init__.py"), str(site / "crossrec" / "conf")]
-    python("-m", "crossrec", "train", *small, cwd=elsewhere, PYTHONPATH=str(site))
+    python("-m", "crossrec", "train", *small, cwd=elsewhere, program=own, PYTHONPATH="")
     listed = python(
         "-c", "import hydra_plugins.crossrec_study as s; print(s.__file__)", cwd=elsewhere, PYTHONPATH=str(site)
     )
@@ -70,7 +113,7 @@ def _the_loss_of_the_readme(folder: Path, site: Path, small: list[str]) -> None:
     folder.mkdir()
     loss = own_loss()
     loss.write(folder)
-    ours = {path: path.stat().st_mtime_ns for path in site.rglob("*.py")}
+    ours = {path: path.stat().st_mtime_ns for path in (site / "crossrec").rglob("*.py")}
     for words, key in zip(loss.lines, ("mean_gap", "meangap")):
         runs = f"paths.runs={folder / key}"
         python("-m", "crossrec", *words, *small, runs, cwd=folder, PYTHONPATH=os.pathsep.join([".", str(site)]))
@@ -78,7 +121,7 @@ def _the_loss_of_the_readme(folder: Path, site: Path, small: list[str]) -> None:
         with open(log, newline="") as file:
             values = [row[f"train/adaptation/{key}/0-1"] for row in csv.DictReader(file) if row["train/loss"]]
         assert len(values) == 2 and all(float(v) > 0 for v in values)
-    assert {path: path.stat().st_mtime_ns for path in site.rglob("*.py")} == ours
+    assert {path: path.stat().st_mtime_ns for path in (site / "crossrec").rglob("*.py")} == ours
 
 
 def _a_loss_of_ones_own(folder: Path, site: Path, small: list[str]) -> None:
