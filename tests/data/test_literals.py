@@ -7,8 +7,8 @@ import pytest
 from crossrec.data.sources.literals import read_record
 
 PIECES = [
-    "soap", "it's", '5" disc', "f\u00fcrs", "back\\slash", "new\nline", "\x07", "\U0001f642", "None", "True", ": ", "', '", '"',
-    "{", "",
+    "soap", "it's", '5" disc', "f\u00fcrs", "back\\slash", "new\nline", "\x07", "\U0001f642", "None", "True", ": ",
+    "', '", '"', "{", "",
 ]  # fmt: skip
 
 
