@@ -21,7 +21,8 @@ from crossrec.runs.store import RunFolder
 
 FACTORS: dict[str, list[str]] = {
     "strategy": [s for s in sorted(options("strategy")) if plain(compose([f"strategy={s}"]).adaptation)],
-    "user_encoder": [*sorted(options("user_encoder")), "transformer user_encoder.history=own"],
+    # that of bert_concat is as wide as its ids and texts together
+    "user_encoder": [*sorted(set(options("user_encoder")) - {"id_and_text"}), "transformer user_encoder.history=own"],
     "item_encoder": ["id", "id_text"],
     "data.source.overlap": ["0", "0.5", "1"],
     "data.source.n_domains": ["2", "3", "5"],
