@@ -153,8 +153,8 @@ class QueryBatch(Batch):
         candidates: (q, c) sampled negatives (global item ids) of a sampled protocol; (q, 0) under full ranking.
         domain: domain index, one for the whole batch.
         cold: (q,) bool, the user has no training row in this domain.
-        disliked: (q, s) held-out global item ids of this domain that are labelled negatives, padded with PAD; None where
-            rows have no labels.
+        disliked: (q, s) held-out global item ids of this domain that are labelled negatives, padded with PAD; None
+            where rows have no labels.
     """
 
     users: Tensor
