@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -110,11 +111,11 @@ class AdversarialAdaptation(Adaptation):
         super().__init__(**options)
         if mode not in ("reversal", "alternating"):
             raise CrossrecError(f"adaptation.{self.name}.mode={mode!r} must be reversal or alternating")
-        if not reversal >= 0:
+        if not 0 <= reversal < math.inf:
             raise CrossrecError(f"adaptation.{self.name}.reversal={reversal} must be 0 or more")
-        if critic_steps < 1:
-            raise CrossrecError(f"adaptation.{self.name}.critic_steps={critic_steps} must be 1 or more")
-        if not critic_lr > 0:
+        if critic_steps < 1 or int(critic_steps) != critic_steps:
+            raise CrossrecError(f"adaptation.{self.name}.critic_steps={critic_steps} must be a whole number from 1 on")
+        if not 0 < critic_lr < math.inf:
             raise CrossrecError(f"adaptation.{self.name}.critic_lr={critic_lr} must be positive")
         self.mode = mode
         for option, value, default, of in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ def block_means(kernel: Tensor, n: int, *, unbiased: bool) -> Tensor:
 
 def check_bandwidths(name: str, bandwidths: Sequence[float]) -> None:
     """Raise CrossrecError unless the multiples of term ``name`` are one or more positive numbers."""
-    if not bandwidths or min(bandwidths) <= 0:
+    if not bandwidths or not all(0 < b < math.inf for b in bandwidths):
         raise CrossrecError(f"adaptation.{name}.bandwidths={list(bandwidths)} must be one or more positive numbers")
 
 

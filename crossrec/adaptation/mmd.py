@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -43,9 +44,9 @@ class MMD(PairwiseAdaptation):
         kernel: ``linear`` or ``gaussian``.
         bandwidths: c_q, multiples of sigma^2.
         bandwidth: ``median``: sigma is the median distance between different rows of the pooled sample of the pair,
-            without gradient; ``ema``: the running mean over training steps of its square, saved with the model; a
-            number: sigma, in units of the vectors. A median is at least 1% of the mean squared distance: one thing that
-            fills a batch would make it zero.
+            without gradient; ``ema``: the running mean of its square over training steps and all pairs, saved with
+            the model; a number: sigma, in units of the vectors. A median is at least 1% of the mean squared distance:
+            one thing that fills a batch would make it zero.
         momentum: share of its old value that ``ema`` keeps at a step, in [0, 1).
         estimator: see above.
         reduce: ``mean`` or ``sum`` over the Gaussians.
@@ -79,7 +80,7 @@ class MMD(PairwiseAdaptation):
         one_of(self.name, "reduce", reduce, ("mean", "sum"))
         if isinstance(bandwidth, str):
             one_of(self.name, "bandwidth", bandwidth, ("median", "ema", "or a number"))
-        elif bandwidth <= 0:
+        elif not 0 < bandwidth < math.inf:
             raise CrossrecError(f"adaptation.{self.name}.bandwidth={bandwidth} must be positive")
         check_bandwidths(self.name, bandwidths)
         if not 0 <= momentum < 1:

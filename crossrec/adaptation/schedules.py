@@ -63,7 +63,7 @@ class DannRamp:
     gamma: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.gamma <= 0:
+        if not 0 < self.gamma < math.inf:
             raise CrossrecError(f"a DANN schedule's gamma={self.gamma} must be positive")
 
     def __call__(self, progress: float) -> float:
@@ -77,10 +77,10 @@ class Delayed:
 
     Args:
         start: share of training, in [0, 1).
-        then: the schedule that follows.
+        then: the schedule that follows, or its name.
 
     Raises:
-        CrossrecError: ``start`` is no such share.
+        CrossrecError: ``start`` is no such share, or ``then`` no schedule.
 
     Example:
         >>> Delayed(start=0.5, then=LinearRamp())(0.75)
@@ -88,17 +88,20 @@ class Delayed:
     """
 
     start: float = 0.1
-    then: Schedule = field(default_factory=Constant)
+    then: Schedule | str = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < 1:
             raise CrossrecError(
                 f"a delayed schedule's start={self.start} must be a share of training, from 0 to below 1"
             )
+        object.__setattr__(self, "then", schedule_of(self.then))  # a frozen dataclass sets its fields so
 
     def __call__(self, progress: float) -> float:
         """Coefficient at ``progress``."""
-        return 0.0 if progress < self.start else self.then((progress - self.start) / (1.0 - self.start))
+        if progress < self.start:
+            return 0.0
+        return schedule_of(self.then)((progress - self.start) / (1.0 - self.start))
 
 
 NAMED: dict[str, Callable[[], Schedule]] = {

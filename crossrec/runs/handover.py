@@ -28,12 +28,14 @@ class HandOver:
         sha256: of its weights.
         taken: names of parameters and buffers.
         left: name, or part, that began anew -> why.
+        learnt: names of the domains that the weights learnt from, in that run and in those that it began with.
     """
 
     run: str
     sha256: str
     taken: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    learnt: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """What to tell a person, a line each."""
@@ -64,7 +66,7 @@ def hand_over(model: Strategy, config: Mapping[str, Any], corpus: Corpus) -> Han
     if config["dim"] != source.config["dim"]:
         raise refusal("dim", config["dim"], source.config["dim"], source.run.id)
     taking = _Taking(model, config, corpus, source)
-    model.begins_with(source.run.id, taking.trained(True))
+    model.begins_with(source.run.id, taking.found.learnt)
     return taking.made()
 
 
@@ -90,7 +92,9 @@ def freeze(model: Strategy, names: list[str]) -> None:
 class _Taking:
     def __init__(self, model: Strategy, config: Mapping[str, Any], corpus: Corpus, source: Source) -> None:
         self.model, self.config, self.corpus, self.source = model, config, corpus, source
-        self.found = HandOver(source.run.id, source.sha256)
+        earlier = source.run.metrics.get("init") or {}
+        learnt = sorted({*self.trained(True), *earlier.get("learnt", [])})
+        self.found = HandOver(source.run.id, source.sha256, learnt=learnt)
 
     def made(self) -> HandOver:
         both = pairs(self.config, self.source.config)

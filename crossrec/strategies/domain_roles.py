@@ -39,5 +39,5 @@ class DomainRoles:
 
         Args:
             run: its id.
-            trained: names of the domains that it trained on.
+            trained: names of the domains they learnt from, there and before.
         """

@@ -97,8 +97,8 @@ class ZeroShot(Strategy):
         name = self.domains[_target(self.domains, self.target)].name
         if name in trained:
             raise CrossrecError(
-                f"init.from hands over weights of {run}, which trained on {name!r}, the domain that strategy=zero_shot "
-                "holds out: name a run that did not"
+                f"init.from hands over weights of {run}, which learnt from {name!r}, the domain that "
+                "strategy=zero_shot holds out: name a run that did not"
             )
 
 

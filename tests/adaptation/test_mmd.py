@@ -148,6 +148,8 @@ def test_only_the_coordinate_that_differs_is_given_up():
         ({"reduce": "max"}, "mean, sum"),
         ({"bandwidth": "auto"}, "median, ema, or a number"),
         ({"bandwidth": 0.0}, "positive"),
+        ({"bandwidth": float("nan")}, "positive"),
+        ({"bandwidths": [1.0, float("inf")]}, "one or more positive"),
         ({"bandwidths": []}, "one or more positive"),
         ({"momentum": 1.0}, "below 1"),
         ({"bandwidth": "ema", "space": "both"}, "one scale"),

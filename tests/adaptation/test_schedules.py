@@ -13,6 +13,7 @@ def test_values():
     assert DannRamp()(0.3) == pytest.approx(2 / (1 + math.exp(-3)) - 1)
     assert [Delayed(0.2, LinearRamp())(p) for p in (0.1, 0.2, 0.6, 1.0)] == pytest.approx([0.0, 0.0, 0.5, 1.0])
     assert [Delayed(0.2)(p) for p in (0.19, 0.2)] == [0.0, 1.0]
+    assert Delayed(0.2, "linear") == Delayed(0.2, LinearRamp())  # as every option that takes a schedule
 
 
 def test_names():
@@ -22,7 +23,12 @@ def test_names():
         schedule_of("cosine")
 
 
-@pytest.mark.parametrize("make", [lambda: LinearRamp(0.0), lambda: DannRamp(0.0), lambda: Delayed(1.0)])
+@pytest.mark.parametrize("make", [lambda: LinearRamp(0.0), lambda: DannRamp(math.nan), lambda: Delayed(1.0)])
 def test_impossible_options_are_refused(make):
     with pytest.raises(CrossrecError, match="schedule"):
         make()
+
+
+def test_what_follows_a_delay_is_a_schedule():
+    with pytest.raises(CrossrecError, match="no adaptation schedule 'cosine'"):
+        Delayed(0.1, "cosine")

@@ -263,5 +263,8 @@ def test_weights_that_learnt_from_the_target_are_not_handed_over(words: list[str
     sources, everything = (run([*text, w]).path for w in ("strategy=zero_shot", "strategy=merged"))
     made = run([*text, f"init.from={sources}"])
     assert any(name.startswith("item_encoder.adapter") for name in made.metrics["init"]["taken"])
-    with pytest.raises(CrossrecError, match=r"which trained on 'b', the domain that strategy=zero_shot holds out"):
-        run([*text, f"init.from={everything}"])
+    handed_on = run([*text, "strategy=pretraining", "objective=in_batch_softmax", f"init.from={everything}"])
+    assert handed_on.metrics["init"]["learnt"] == ["a", "b"]
+    for path in (everything, handed_on.path):  # at first and at second hand
+        with pytest.raises(CrossrecError, match=r"which learnt from 'b', the domain that strategy=zero_shot holds out"):
+            run([*text, f"init.from={path}"])
