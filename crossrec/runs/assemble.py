@@ -154,11 +154,6 @@ def _has_key(node: Any, key: str) -> bool:
 
 
 def _terms(nodes: Mapping[str, Any]) -> dict[str, Adaptation]:
-    if "_target_" in nodes:
-        raise CrossrecError(
-            f"the yaml of {nodes['_target_']} does not say under which name it goes: "
-            "its first line must be `# @package adaptation.NAME`"
-        )
     return {name: build(term) for name, term in nodes.items()}
 
 

@@ -40,6 +40,11 @@ def check(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise CrossrecError(f"{key}={value!r} must be a whole number from {least} on")
+    if "_target_" in config["adaptation"]:
+        raise CrossrecError(
+            f"the yaml of {config['adaptation']['_target_']} does not say under which name it goes: "
+            "its first line must be `# @package adaptation.NAME`"
+        )
     precision = config["trainer"].get("precision", "32")
     if str(precision) not in PRECISIONS:
         raise CrossrecError(f"trainer.precision={precision} must be {', '.join(PRECISIONS)}")

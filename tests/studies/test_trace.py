@@ -12,6 +12,7 @@ def test_the_command_of_a_run_can_be_pasted_into_a_shell(tmp_path: Path) -> None
     run.path.mkdir()
     write_json(run.path / "overrides.json", words)
     write_json(run.path / "versions.json", {})
+    (run.path / "config.yaml").write_text("{}")
     column = Column("", "d", "auc")
     cell = Cell("a", column, (Value(0, 0.5, str(run.path)),), 1, 0.5, None, None, None, "run", None, None, None)
     lines = trace(Table("t", "t", ("a",), (column,), {("a", column): cell}), "a", "auc")
