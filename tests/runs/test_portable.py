@@ -32,7 +32,11 @@ def test_a_config_means_the_same_on_another_machine(tmp_path: Path) -> None:
     assert read["item_encoder"]["cache_dir"] == read["paths"]["features"]
     assert "/x" not in str(shown) and run_id(read, "abc") == run_id(here, "abc")
 
-    other = plain(compose(["data=movielens", f"data.source.root={tmp_path}/mine", "+callbacks.a.path=/log/a"]))
+    other = plain(
+        compose(
+            ["data=movielens", f"data.source.root={tmp_path}/mine", "+callbacks.a={_target_: mine.A, path: /log/a}"]
+        )
+    )
     shown, lost = portable_config(other)
     assert lost == ["data.source.root", "callbacks.a.path"]
     assert shown["data"]["source"]["root"] == ".../mine" and shown["callbacks"]["a"]["path"] == ".../a"

@@ -239,7 +239,7 @@ def test_terms_part_shared_from_private_and_join_the_shared(small: list[str]) ->
     [
         (["strategy.space=rows"], "strategy.space='rows' must be users, items or both"),
         (["strategy.fusion=max"], "strategy.fusion='max' must be gate, sum, concat-linear or shared"),
-        (["strategy.private=maybe"], "strategy.private='maybe' must be true, false or history"),
+        (["strategy.private=maybe"], "strategy.private='maybe' must be true or false or history"),
         (["strategy.variational=2"], "strategy.variational=2 must be true or false"),
         (["strategy.private=false", "strategy.variational=true"], "strategy.variational=true needs"),
         (["strategy.private=false"], "adaptation.difference reads 'private', but the strategy only shows shared"),

@@ -36,7 +36,7 @@ def test_one_module_does_not_learn_users_and_items(small: list[str], term: str) 
 
 @pytest.mark.parametrize("weight", [".nan", "nan", "inf", "-0.1"])
 def test_a_weight_is_a_finite_number(small: list[str], weight: str) -> None:
-    with pytest.raises(CrossrecError, match=r"adaptation\.mmd\.weight=.* must be a finite number, 0 or more"):
+    with pytest.raises(CrossrecError, match=r"adaptation\.mmd\.weight=.* must be a (number|finite number, 0 or more)"):
         run([*small, "strategy=mmd", f"adaptation.mmd.weight={weight}"])
 
 
