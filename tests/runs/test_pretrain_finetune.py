@@ -6,18 +6,13 @@ import numpy as np
 import polars as pl
 import torch
 from running import crossrec, run
-from torch import Tensor, nn
+from torch import Tensor
+from written_vectors import CONFIG
 
-from crossrec.data.schema import Corpus
-from crossrec.encoders.base import ItemEncoder
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import find_runs
 
 TASTES, NUISANCES = 3, 21
-PLANTED = f"""# numbers that are written in the items' texts, through a linear map
-_target_: {__name__}.Numbers
-_partial_: true
-"""
 
 
 def state(made: RunFolder) -> dict[str, Tensor]:
@@ -59,22 +54,6 @@ def test_two_commands_inductive_and_transductive(small: list[str], tiny_model: P
     assert transductive.metrics["init"]["left"]["item_encoder.encoders.id"] == "that run has no such encoder"
 
 
-class Numbers(ItemEncoder):
-    """V = W x: three tastes and 21 numbers that nobody looks at."""
-
-    features: Tensor
-
-    def __init__(self, corpus: Corpus, dim: int, train_items: Tensor | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-        rows = [[float(x) for x in text.split()] for text in corpus.items["text"].to_list()]
-        self.register_buffer("features", torch.tensor(rows), persistent=False)
-        self.map = nn.Linear(TASTES + NUISANCES, dim, bias=False)
-
-    def forward(self, items: Tensor) -> Tensor:
-        return self.map(self.features[items])
-
-
 def planted(folder: Path) -> list[str]:
     """Two domains of 150 users and a target of 25, where the same three of 24 numbers decide what users choose."""
     rng, domains = np.random.default_rng(0), []
@@ -90,7 +69,7 @@ def planted(folder: Path) -> list[str]:
         pl.DataFrame({"item": [f"{name}{i}" for i in range(80)], "text": texts}).write_csv(folder / f"{name}_items.csv")
         domains.append(f"{name}: {{interactions: {folder / name}.csv, items: {folder / name}_items.csv}}")
     (folder / "conf" / "item_encoder").mkdir(parents=True)
-    (folder / "conf" / "item_encoder" / "numbers.yaml").write_text(PLANTED)
+    (folder / "conf" / "item_encoder" / "numbers.yaml").write_text(CONFIG)
     columns = "{item: item, text: text, title: null, image: null, audio: null, entity: null}"
     return ["data=tabular", f"data.source.domains={{{', '.join(domains)}}}", f"data.source.item_columns={columns}"]
 

@@ -10,33 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from written_vectors import CONFIG
 
-from crossrec.data.schema import Corpus
-from crossrec.encoders.base import ItemEncoder
 from crossrec.strategies.base import Strategy
 
 TASTES = 4
-CONFIG = f"""# vectors that are written in the items' texts, through a linear map without bias
-_target_: {__name__}.PlantedEncoder
-_partial_: true
-"""
-
-
-class PlantedEncoder(ItemEncoder):
-    """V = W [t, z]."""
-
-    features: Tensor
-
-    def __init__(self, corpus: Corpus, dim: int, train_items: Tensor | None = None) -> None:
-        super().__init__()
-        self.dim = dim
-        rows = [[float(x) for x in text.split()] for text in corpus.items["text"].to_list()]
-        self.register_buffer("features", torch.tensor(rows), persistent=False)
-        self.map = nn.Linear(TASTES + 1, dim, bias=False)
-
-    def forward(self, items: Tensor) -> Tensor:
-        return self.map(self.features[items])
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from processes import gathered
 from test_contrastive_strategy import of_pairs
 
 from crossrec.adaptation.pairs import DomainViews, distinct
@@ -42,13 +43,7 @@ def test_rows_that_another_process_adds_do_not_count_before_a_batchs_own(
         return {(int(i), int(d)): row.tolist() for i, d, row in zip(view.ids, view.domains, rows)}
 
     one, two = (shown(places[rank::2]) for rank in range(2))
-    assert one.order is not None and two.order is not None
-    both = DomainViews(
-        vectors=torch.cat([one.vectors, two.vectors]),
-        domains=torch.cat([one.domains, two.domains]),
-        ids=torch.cat([one.ids, two.ids]),
-        layers={name: torch.cat([layer, two.layers[name]]) for name, layer in one.layers.items()},
-    ).take(torch.cat([one.order, two.order]).argsort(stable=True))  # as gather_views does
+    both = gathered(one, two)
     got, expected = by_key(distinct(both)), by_key(shown(places))
     assert got.keys() == expected.keys()
     assert all(row == pytest.approx(expected[key], abs=1e-5) for key, row in got.items())

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from processes import gathered
 from running import run
 
 from crossrec.adaptation.pairs import DomainViews, distinct
@@ -132,13 +133,8 @@ def test_rows_of_two_processes_are_those_of_one(contrastive: Contrastive, readin
         return distinct(model.adaptation_views({"users": view, "items": view}, part)["users"])
 
     one, (a, b) = of(0, 1), (of(0, 2), of(1, 2))
-    assert one.order is not None and a.order is not None and b.order is not None
-    both = DomainViews(
-        vectors=torch.cat([a.vectors, b.vectors]),
-        domains=torch.cat([a.domains, b.domains]),
-        ids=torch.cat([a.ids, b.ids]),
-        layers={name: torch.cat([layer, b.layers[name]]) for name, layer in a.layers.items()},
-    ).take(torch.cat([a.order, b.order]).argsort(stable=True))  # as gather_views does
+    assert one.order is not None
+    both = gathered(a, b)
     got, expected = by_key(distinct(both)), by_key(one)
     assert got.keys() == expected.keys() and (0, 1) in got
     assert all(torch.allclose(x, y, atol=1e-5) for key in got for x, y in zip(got[key], expected[key]))
