@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
-from crossrec.encoders.base import History
-from crossrec.encoders.placed_events import PlacedEventsEncoder
+from crossrec.encoders.placed_events import PlacedEventsEncoder, PlacedOptions
 from crossrec.errors import CrossrecError
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class AttentionEncoder(PlacedEventsEncoder):
@@ -28,10 +32,7 @@ class AttentionEncoder(PlacedEventsEncoder):
         corpus: gives the number of domains; its events must be ordered for positions.
         dim: f, width of the item vectors and of the states.
         hidden: width of b; None is ``dim``.
-        max_length: longest history with positions, in events.
-        position_embedding: add p.
-        domain_embedding: add e.
-        history: ``mixed`` or ``own``, see :class:`UserEncoder`.
+        options: of :class:`PlacedEventsEncoder`.
 
     Raises:
         CrossrecError: an option has none of its values, the corpus has no order of events for positions, or a history
@@ -47,22 +48,12 @@ class AttentionEncoder(PlacedEventsEncoder):
         dim: int = 64,
         *,
         hidden: int | None = None,
-        max_length: int = 50,
-        position_embedding: bool = True,
-        domain_embedding: bool = True,
-        history: History = "mixed",
+        **options: Unpack[PlacedOptions],
     ) -> None:
-        super().__init__(
-            corpus,
-            dim,
-            max_length=max_length,
-            position_embedding=position_embedding,
-            domain_embedding=domain_embedding,
-            history=history,
-        )
+        super().__init__(corpus, dim, **options)
         if hidden is not None and hidden < 1:
             raise CrossrecError(f"user_encoder.hidden={hidden} must be at least 1, or null for dim")
-        if position_embedding and not corpus.ordered:
+        if self.position is not None and not corpus.ordered:
             raise CrossrecError(
                 "user_encoder.position_embedding=true reads the places of events in time, but this data set has no "
                 "order: set it to false"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,15 @@ from crossrec.data.schema import Corpus
 from crossrec.encoders.base import History, UserEncoder, checked_history
 from crossrec.errors import CrossrecError
 from crossrec.ranges import at_least
+
+
+class PlacedOptions(TypedDict, total=False):
+    """Keyword arguments of every :class:`PlacedEventsEncoder`."""
+
+    max_length: int
+    position_embedding: bool
+    domain_embedding: bool
+    history: History
 
 
 class PlacedEventsEncoder(UserEncoder):
@@ -37,10 +48,10 @@ class PlacedEventsEncoder(UserEncoder):
         corpus: Corpus,
         dim: int,
         *,
-        max_length: int,
-        position_embedding: bool,
-        domain_embedding: bool,
-        history: History,
+        max_length: int = 50,
+        position_embedding: bool = True,
+        domain_embedding: bool = True,
+        history: History = "mixed",
     ) -> None:
         super().__init__()
         self.history = checked_history(history)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
-from crossrec.encoders.base import History
-from crossrec.encoders.placed_events import PlacedEventsEncoder
+from crossrec.encoders.placed_events import PlacedEventsEncoder, PlacedOptions
 from crossrec.errors import CrossrecError
 from crossrec.ranges import at_least, rate
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class CausalLayer(nn.Module):
@@ -72,11 +76,8 @@ class CausalTransformerEncoder(PlacedEventsEncoder):
         n_heads: attention heads; divides ``dim``.
         dropout: rate on the input and in the layers.
         attention_dropout: rate on the attention weights.
-        max_length: longest history with positions, in events.
-        position_embedding: add p, the vector of the event's place; false: order shows in what a state sees alone.
-        domain_embedding: add e, the vector of the event's domain.
         feedforward: width of the layers' hidden layer; None is 4 * dim.
-        history: ``mixed`` or ``own``, see :class:`UserEncoder`.
+        options: of :class:`PlacedEventsEncoder`; without p, order shows in what a state sees alone.
 
     Raises:
         CrossrecError: an option has none of its values, ``dim`` is not a multiple of ``n_heads``, the corpus has no
@@ -95,20 +96,10 @@ class CausalTransformerEncoder(PlacedEventsEncoder):
         n_heads: int = 2,
         dropout: float = 0.2,
         attention_dropout: float = 0.0,
-        max_length: int = 50,
-        position_embedding: bool = True,
-        domain_embedding: bool = True,
         feedforward: int | None = None,
-        history: History = "mixed",
+        **options: Unpack[PlacedOptions],
     ) -> None:
-        super().__init__(
-            corpus,
-            dim,
-            max_length=max_length,
-            position_embedding=position_embedding,
-            domain_embedding=domain_embedding,
-            history=history,
-        )
+        super().__init__(corpus, dim, **options)
         at_least("user_encoder.n_layers", n_layers, 1)
         at_least("user_encoder.feedforward", feedforward, 1)
         rate("user_encoder.dropout", dropout)
