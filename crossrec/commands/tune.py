@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
 
 def write(tuned: Tuned, folder: Path) -> Path:
     """Write the best trial as ``<folder>/experiment/<study>_<row>[_<data>].yaml``."""
-    from crossrec.runs.store import git_revision
+    from crossrec.runs.versions import git_revision
     from crossrec.studies.tuned import scientific, write_experiment
 
     setting, best = tuned.setting, tuned.trials[0]

@@ -7,25 +7,19 @@ import json
 import os
 import platform
 import shlex
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.identity import Outside, here, run_id
+from crossrec.runs.versions import versions
 
 if TYPE_CHECKING:
     import polars as pl
-
-PACKAGES = (
-    "crossrec", "torch", "pytorch-lightning", "hydra-core", "transformers", "torchmetrics", "polars", "numpy", "wandb",
-)  # fmt: skip
 
 
 def write_text(path: Path, text: str) -> None:
@@ -278,33 +272,3 @@ class RunFolder:
                         ) from None
                     time.sleep(0.05)  # somebody who only looks (`locked`) lets go at once
             yield
-
-
-def versions() -> dict[str, Any]:
-    """Versions of Python and the packages that matter, and the git revision when run from a checkout."""
-    found: dict[str, Any] = {"python": sys.version.split()[0], "platform": platform.platform()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    found["git"] = git_revision()
-    return found
-
-
-def git_revision() -> str | None:
-    """Revision of the checkout that the package lies in, with ``+dirty`` when it has uncommitted changes."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root)]
-    try:
-        revision = subprocess.run(
-            [*command, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            [*command, "status", "--porcelain", "-uno"], capture_output=True, text=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return revision + ("+dirty" if dirty else "")
