@@ -45,12 +45,19 @@ def gather_views(view: DomainViews) -> DomainViews:
     return every if every.order is None else every.take(every.order.argsort(stable=True))
 
 
-def gather_rows(rows: Tensor) -> Tensor:
-    """Return ``rows`` (n, ...) of every process, those of one before those of the next, as :func:`gather_views` does.
+def gather_rows(*rows: Tensor) -> list[Tensor]:
+    """Return each of ``rows`` (n, ...) of every process, those of one before those of the next.
 
-    All processes must call it, with any number of rows each, 0 included, and compute the same of all the rows.
+    All processes must call it, with any number of rows each, 0 included, and compute the same of all the rows, as with
+    :func:`gather_views`.
+
+    Args:
+        rows: tensors of as many rows each.
     """
-    return rows if world_size() == 1 else _differentiably(rows, _sizes(len(rows), rows.device))
+    if world_size() == 1:
+        return list(rows)
+    sizes = _sizes(len(rows[0]), rows[0].device)
+    return [_differentiably(tensor, sizes) for tensor in rows]
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:

@@ -99,9 +99,8 @@ class Delayed:
 
     def __call__(self, progress: float) -> float:
         """Coefficient at ``progress``."""
-        if progress < self.start:
-            return 0.0
-        return schedule_of(self.then)((progress - self.start) / (1.0 - self.start))
+        assert not isinstance(self.then, str)  # __post_init__ has found the schedule
+        return 0.0 if progress < self.start else self.then((progress - self.start) / (1.0 - self.start))
 
 
 NAMED: dict[str, Callable[[], Schedule]] = {

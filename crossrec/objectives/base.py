@@ -21,6 +21,7 @@ class InBatchRows:
         entities: (m,) entities of the positives.
         owners: (m,) user ids.
         events: (e, 2) user id and entity of all that the batch shows of its users, inputs and targets; repeats allowed.
+            None for an objective that does not read them.
     """
 
     users: Tensor
@@ -28,7 +29,7 @@ class InBatchRows:
     ids: Tensor
     entities: Tensor
     owners: Tensor
-    events: Tensor
+    events: Tensor | None = None
 
 
 class Objective(nn.Module):
@@ -41,6 +42,7 @@ class Objective(nn.Module):
         shared: the negatives are drawn once for each domain and shared by the batch's rows.
         full: wants the scores of the positive's whole domain (:meth:`catalogue`) and no negatives.
         batchwise: takes the positives of the batch's other rows as negatives (:meth:`in_batch`).
+        reads_events: of a batch's rows it reads :attr:`InBatchRows.events` too.
     """
 
     batch: Literal["pointwise", "pairwise"] = "pairwise"
@@ -48,6 +50,7 @@ class Objective(nn.Module):
     shared: bool = False
     full: bool = False
     batchwise: bool = False
+    reads_events: bool = False
 
     def prepare(self, counts: Tensor) -> None:
         """Take what a loss needs to know of the training rows of every item, ``counts`` (n_items,); called once."""

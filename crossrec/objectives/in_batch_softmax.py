@@ -71,7 +71,7 @@ class InBatchSoftmax(Objective):
         self.temperature = temperature
         self.normalize = normalize
         self.logq = logq
-        self.mask_history = mask_history
+        self.mask_history = self.reads_events = mask_history
         self.register_buffer("log_popularity", torch.zeros(0), persistent=False)
 
     def prepare(self, counts: Tensor) -> None:
@@ -144,6 +144,7 @@ def _seen(rows: InBatchRows) -> Callable[[slice], Tensor]:
     """Which columns of the batch each row's user is seen with: rows (a slice of k) -> (k, m) bool."""
     users, row_user = torch.unique(rows.owners, return_inverse=True)
     entities, row_entity = torch.unique(rows.entities, return_inverse=True)
+    assert rows.events is not None
     events = rows.events[torch.isin(rows.events[:, 1], entities) & torch.isin(rows.events[:, 0], users)]
     table = torch.zeros(len(users), len(entities), dtype=torch.bool, device=users.device)
     if len(events):

@@ -99,8 +99,7 @@ class Strategy(Evaluated):
         self.domain_weights = DomainWeights(names, domain_weights) if domain_weights else None
         self._means = EpochMeans()
         self._total_steps = 0.0
-        trained = self.train_domains(self.domains, target)
-        self._adapted = None if target is None or self.domains[target].name not in trained else target
+        self._adapted = target if self.trains_target(self.domains, target) else None
 
     # ---- towers -------------------------------------------------------------------------------------------------
 
@@ -123,12 +122,15 @@ class Strategy(Evaluated):
         """User state after each event of ``history`` (b, l), for recommending in ``wanted`` (b, l) -> (b, l, f)."""
         mask = history != PAD
         items = history.clamp_min(0)
-        return self.user_encoder.states_for(self.item_encoder(items), self.domain_of(items), mask, wanted)
+        return self.read(self.item_encoder(items), self.domain_of(items), mask, wanted)
 
-    def domain_of(self, items: Tensor) -> Tensor:
-        """Domain index of item ids of any shape."""
-        stops = torch.tensor([d.stop for d in self.domains], device=items.device)
-        return torch.bucketize(items, stops, right=True)
+    def read(self, vectors: Tensor, domains: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
+        """User state after each event; arguments as in :meth:`UserEncoder.states_for`, whose states they are."""
+        return self.user_encoder.states_for(vectors, domains, mask, wanted)
+
+    def known_users(self, states: Tensor, layers: dict[str, Tensor]) -> Tensor | None:
+        """(n,) bool, whose state (n, f) says something of the user, by it or its ``layers``; None when all do."""
+        return states.any(1) if self.user_encoder.by_domain else None
 
     def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Turn what a tower gives into what is scored, as seen in each row's domain; by default the same vectors.
@@ -203,7 +205,7 @@ class Strategy(Evaluated):
         views: dict[str, DomainViews] = {}
         if self.adaptation:
             layers, item_layers = {**layers, "partner": items}, {**item_layers, "partner": users}
-            known = states.any(1) if self.user_encoder.by_domain else None
+            known = self.known_users(states, layers)
             views = {
                 "users": DomainViews(users, domains, rows.users, known, layers=layers, order=rows.places),
                 "items": DomainViews(items, domains, rows.items, layers=item_layers, order=rows.places),

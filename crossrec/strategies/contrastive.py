@@ -108,8 +108,8 @@ class Contrastive(Strategy):
         if self.heads is None:
             return shown
         users = shown["users"]
-        added = self._added(users, batch)
         own = users if users.mask is None else users.take(users.mask)
+        added = self._added(users, own, batch)
         assert added.membership is not None and own.membership is not None
         order = None  # rows added by any process come before the batch's own of all processes
         if users.order is not None and own.order is not None:
@@ -124,20 +124,20 @@ class Contrastive(Strategy):
         )
         return {**shown, "users": every}
 
-    def _added(self, users: DomainViews, batch: TrainingBatch) -> DomainViews:
+    def _added(self, users: DomainViews, own: DomainViews, batch: TrainingBatch) -> DomainViews:
         """Rows of the batch's users in every domain of theirs; ``order`` is the row of ``users`` each is made of."""
         if isinstance(batch, SequenceBatch) and self.user_encoder.by_domain:
-            return self._reread(users, batch)
+            return self._reread(users, own, batch)
         last = _last(users, users.ids)
         assert last.membership is not None
         rows, domains = torch.nonzero(last.membership, as_tuple=True)
         vectors = self.in_every_domain(last.layers["input"])[rows, domains]
         return replace(last.take(rows), vectors=self.objective.scored(vectors), domains=domains)
 
-    def _reread(self, users: DomainViews, batch: SequenceBatch) -> DomainViews:
+    def _reread(self, users: DomainViews, own: DomainViews, batch: SequenceBatch) -> DomainViews:
         """Rows as of :meth:`_added` that no row of the batch counts before, with the state of their own domain."""
         windows, places = torch.nonzero(batch.real, as_tuple=True)
-        last, own = _last(users, windows), users if users.mask is None else users.take(users.mask)
+        last = _last(users, windows)
         assert users.membership is not None and last.order is not None
         which, domains = torch.nonzero(users.membership[last.order], as_tuple=True)
         rows, n = last.order[which], len(self.domains)

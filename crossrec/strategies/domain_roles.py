@@ -21,13 +21,20 @@ class DomainRoles:
         return [d.name for d in domains]
 
     @classmethod
+    def trains_target(cls, domains: Sequence[Domain], target: int | None) -> bool:
+        """Whether there is one target domain, and its rows train."""
+        return target is not None and domains[target].name in cls.train_domains(domains, target)
+
+    @classmethod
     def select_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
         """Names of the domains whose validation selects the epoch, by the mean over them; no others are validated.
 
-        By default the target, and all that train when every domain is one. A strategy that does not train on its target
-        has no labels there to select by: it selects by what it trains on.
+        The target, and all that train when every domain is one. A strategy that does not train on its target has no
+        labels there to select by: it selects by what it trains on.
         """
-        return cls.train_domains(domains, None) if target is None else [domains[target].name]
+        if target is not None and cls.trains_target(domains, target):
+            return [domains[target].name]
+        return cls.train_domains(domains, target)
 
     @classmethod
     def test_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:

@@ -33,6 +33,8 @@ class Evaluated(DomainRoles, pl.LightningModule):
     """
 
     inner_product = True
+    stops: Tensor
+    sizes: Tensor
 
     def __init__(
         self,
@@ -43,6 +45,9 @@ class Evaluated(DomainRoles, pl.LightningModule):
     ) -> None:
         super().__init__()
         self.domains = tuple(domains)
+        # where each domain's items end, and how many they are, on the model's device
+        self.register_buffer("stops", torch.tensor([d.stop for d in domains]), persistent=False)
+        self.register_buffer("sizes", torch.tensor([d.n_items for d in domains]), persistent=False)
         self.target = target
         self.monitor = monitor
         self._selecting = frozenset(self.select_domains(domains, target))
@@ -51,6 +56,10 @@ class Evaluated(DomainRoles, pl.LightningModule):
             {stage: nn.ModuleDict({str(d): m for d, m in by.items()}) for stage, by in metrics.items()}
         )
         self._catalogue: dict[int, Tensor] = {}
+
+    def domain_of(self, items: Tensor) -> Tensor:
+        """Domain index of item ids of any shape."""
+        return torch.bucketize(items, self.stops, right=True)
 
     def catalogue(self, domain: int) -> Tensor:
         """Vectors (n_items, f) of a domain's whole catalogue."""

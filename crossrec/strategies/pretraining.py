@@ -14,6 +14,7 @@ from crossrec.adaptation.numerics import unit_rows
 from crossrec.data.batches import PAD, SequenceBatch, TrainingBatch
 from crossrec.data.schema import Domain
 from crossrec.errors import CrossrecError
+from crossrec.objectives.base import weighted_mean
 from crossrec.objectives.in_batch_softmax import contrast
 from crossrec.strategies.base import Strategy
 from crossrec.strategies.scoring import last_state
@@ -78,11 +79,6 @@ class Pretraining(Strategy):
             )
         return names
 
-    @classmethod
-    def select_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
-        """Return the domains that train."""
-        return cls.train_domains(domains, target)
-
     def recommendation_loss(self, batch: TrainingBatch) -> tuple[Tensor, dict[str, DomainViews]]:
         """Both losses; each is logged by itself, as ``sequence_item`` and ``sequence_sequence``."""
         states = self.states_of(batch)
@@ -106,17 +102,17 @@ class Pretraining(Strategy):
         rows = torch.arange(len(real), device=real.device)
         last = real.shape[1] - 1 - real.flip(1).int().argmax(1)
         domains, targets = batch.domains[rows, last], batch.targets[rows, last]
-        users = gather_rows(self.users_in(states[rows, last], domains))
+        users = self.users_in(states[rows, last], domains)
         history = self.thinned(batch.history)
         views = self.history_states(history, domains.unsqueeze(1).expand_as(history))
-        others = gather_rows(self.users_in(last_state(views, history != PAD), domains))
-        owners, entities = gather_rows(batch.users), gather_rows(self.entities[targets])
+        others = self.users_in(last_state(views, history != PAD), domains)
+        users, others, owners, entities = gather_rows(users, others, batch.users, self.entities[targets])
 
         def negative(here: slice) -> Tensor:
             return (owners[here].unsqueeze(1) != owners) & (entities[here].unsqueeze(1) != entities)
 
         losses = contrast(unit_rows(users.float()), unit_rows(others.float()), negative, temperature=self.temperature)
-        return losses.mean() if len(losses) else losses.sum()
+        return weighted_mean(losses, None)
 
     def thinned(self, history: Tensor) -> Tensor:
         """Leave inputs of ``history`` (b, l) out at random, but the first; what is left is moved to the left."""

@@ -82,8 +82,7 @@ def score_pairs(
     """
     positive = (users * items).sum(-1)
     negative = torch.einsum("mf,mnf->mn", users, model.item_vectors(negatives))
-    sizes = torch.tensor([d.n_items for d in model.domains], device=domains.device)[domains]
-    return model.objective.sampled(positive, negative, catalogue_size=sizes, weight=weight)
+    return model.objective.sampled(positive, negative, catalogue_size=model.sizes[domains], weight=weight)
 
 
 def score_shared(
@@ -151,15 +150,10 @@ def score_in_batch(
         items: (m, f) vectors of the positives.
         weight: (m,) or None.
     """
-    every = InBatchRows(
-        users=gather_rows(users),
-        items=gather_rows(items),
-        ids=gather_rows(rows.items),
-        entities=gather_rows(model.entities[rows.items]),
-        owners=gather_rows(rows.users),
-        events=gather_rows(_events(model, batch, rows)),
-    )
-    return model.objective.in_batch(every, weight=None if weight is None else gather_rows(weight))
+    users, items, ids, owners = gather_rows(users, items, rows.items, rows.users)
+    events = gather_rows(_events(model, batch, rows))[0] if model.objective.reads_events else None
+    every = InBatchRows(users, items, ids, model.entities[ids], owners, events)
+    return model.objective.in_batch(every, weight=None if weight is None else gather_rows(weight)[0])
 
 
 def _events(model: Strategy, batch: TrainingBatch, rows: Observations) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from crossrec.adaptation.base import Adaptation, DomainViews
 from crossrec.adaptation.options import SPACES
 from crossrec.adaptation.options import Space as Spaces
-from crossrec.data.batches import PAD, TrainingBatch
+from crossrec.data.batches import TrainingBatch
 from crossrec.data.schema import Domain
 from crossrec.encoders.base import ItemEncoder
 from crossrec.errors import CrossrecError
@@ -105,12 +105,15 @@ class SharedPrivate(Strategy):
         if stage == "fit" and self.towers:
             warn_of_unshaped(self, self.spaces)
 
-    def history_states(self, history: Tensor, wanted: Tensor) -> Tensor:
+    def read(self, vectors: Tensor, domains: Tensor, mask: Tensor, wanted: Tensor) -> Tensor:
         """User state after each event; with ``private=history`` (b, l, 3 f), see :class:`Readings`."""
         if self.readings is None:
-            return super().history_states(history, wanted)
-        items = history.clamp_min(0)
-        return self.readings.states_for(self.item_encoder(items), self.domain_of(items), history != PAD, wanted)
+            return super().read(vectors, domains, mask, wanted)
+        return self.readings.states_for(vectors, domains, mask, wanted)
+
+    def known_users(self, states: Tensor, layers: dict[str, Tensor]) -> Tensor | None:
+        """Rows with a state; with ``private=history`` those whose own history, the private part, has one."""
+        return super().known_users(states, layers) if self.readings is None else layers["private"].any(1)
 
     def represent(self, space: Space, vectors: Tensor, domains: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the fused vectors, and the parts as layers; see :class:`PrivateTowers`."""
@@ -126,9 +129,6 @@ class SharedPrivate(Strategy):
         compared = {
             space: view.layers["shared"] if space in self.spaces else view.vectors for space, view in shown.items()
         }
-        if self.readings is not None:
-            known = shown["users"].layers["private"].any(1)
-            shown = {**shown, "users": replace(shown["users"], mask=known)}
         partners = {"users": compared["items"], "items": compared["users"]}
         return {
             space: replace(view, vectors=compared[space], layers={**view.layers, "partner": partners[space]})

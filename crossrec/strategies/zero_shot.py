@@ -79,11 +79,6 @@ class ZeroShot(Strategy):
         return [d.name for d in domains if d.index != held_out]
 
     @classmethod
-    def select_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
-        """Return those that train: the target has no labels to select by."""
-        return cls.train_domains(domains, target)
-
-    @classmethod
     def test_domains(cls, domains: Sequence[Domain], target: int | None) -> list[str]:
         """Return the target only."""
         return [domains[_target(domains, target)].name]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from processes import gathered
+from gathering import gathered
 from test_contrastive_strategy import of_pairs
 
 from crossrec.adaptation.pairs import DomainViews, distinct

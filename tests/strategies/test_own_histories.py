@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from processes import gathered
+from gathering import gathered
 from running import run
 
 from crossrec.adaptation.pairs import DomainViews, distinct
