@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +13,15 @@ from torch import Tensor
 
 from crossrec.data import leakage
 from crossrec.data.domains import domain_indices, domains_with_rows
-from crossrec.data.labels import check_labels, train_counts
+from crossrec.data.labels import check_labels
 from crossrec.data.loading import BatchLoader, QueryLoader
 from crossrec.data.protocol import QueryProtocol, Stage
 from crossrec.data.queries import Behaviour, Queries
+from crossrec.data.ragged import Ids
 from crossrec.data.sampling import Proportional, Rows, Sampler
-from crossrec.data.schema import Corpus, Domain
-from crossrec.data.splits import TEST, TRAIN, VALID, Split, Splitter, report, row_domains
+from crossrec.data.schema import Corpus
+from crossrec.data.splits import TEST, TRAIN, VALID, Split, Splitter, report
+from crossrec.data.trained import train_counts, train_rows
 from crossrec.data.training import TrainingRows, training_rows
 from crossrec.errors import CrossrecError
 
@@ -162,25 +165,15 @@ class MultiDomainDataModule(pl.LightningDataModule):
         assert self._split is not None
         return self._split
 
-    @property
+    @cached_property
     def eval_indices(self) -> list[int]:
-        """Indices of the tested domains."""
+        """Indices of the tested domains, in the order of the test loaders."""
         return domains_with_rows(self.corpus, self.split, self._tested, TEST)
 
-    @property
+    @cached_property
     def valid_indices(self) -> list[int]:
-        """Indices of the validated domains."""
+        """Indices of the validated domains, in the order of the validation loaders."""
         return domains_with_rows(self.corpus, self.split, self._validated, VALID)
-
-    @property
-    def eval_domains(self) -> list[Domain]:
-        """The tested domains, in the order of the test loaders."""
-        return [self.corpus.domains[i] for i in self.eval_indices]
-
-    @property
-    def valid_domains(self) -> list[Domain]:
-        """The validated domains, in the order of the validation loaders."""
-        return [self.corpus.domains[i] for i in self.valid_indices]
 
     def train_item_counts(self) -> Tensor:
         """Positive training rows of every item, (n_items,) int64."""
@@ -192,7 +185,14 @@ class MultiDomainDataModule(pl.LightningDataModule):
 
     def train_item_mask(self) -> Tensor:
         """Which items have a training row, whatever its label, (n_items,) bool."""
-        return torch.from_numpy(train_counts(self.corpus, self.split, self.train_indices, positive=False) > 0)
+        return torch.from_numpy(
+            train_counts(
+                self.corpus,
+                self.split,
+                self.train_indices,
+            )
+            > 0
+        )
 
     def split_report(self) -> dict[str, Any]:
         """Rows of every label, users and items of every domain: plain values for the run's record."""
@@ -215,11 +215,11 @@ class MultiDomainDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[QueryLoader]:
-        """Return this process's validation queries, a loader for each of :attr:`valid_domains`."""
+        """Return this process's validation queries, a loader for each of :attr:`valid_indices`."""
         return [self._query_loader("valid", d) for d in self.valid_indices]
 
     def test_dataloader(self) -> list[QueryLoader]:
-        """Return this process's test queries, a loader for each of :attr:`eval_domains`."""
+        """Return this process's test queries, a loader for each of :attr:`eval_indices`."""
         return [self._query_loader("test", d) for d in self.eval_indices]
 
     def queries(self, stage: Stage, domain: int) -> Queries:
@@ -236,23 +236,19 @@ class MultiDomainDataModule(pl.LightningDataModule):
             return {}
         return self._protocol.candidates(stage, self.valid_indices if stage == "valid" else self.eval_indices)
 
-    def history_of(self, users: Tensor, labels: Sequence[int] | None = None) -> Tensor:
+    def history_of(self, users: Tensor, *, trained: bool = False) -> Tensor:
         """What ``users`` (q,) did up to now in :attr:`read_indices`, (q, l), oldest first, padded with PAD.
 
         Args:
             users: global user ids.
-            labels: only rows of training domains with these labels of the split; None for all rows.
+            trained: only rows that train, in place of all rows.
 
         Returns:
             Global item ids; l is 0 where histories are not used.
         """
         if not self.uses_history:
             return torch.empty(len(users), 0, dtype=torch.long)
-        if labels is None:
-            return self._behaviour().history(users)
-        trained = np.isin(row_domains(self.corpus), self.train_indices)
-        rows = np.flatnonzero(trained & np.isin(self.split.label, labels)).astype(np.int64)
-        return self._behaviour().history(users, rows)
+        return self._behaviour().history(users, self._trained if trained else None)
 
     def items_of(self, users: Tensor, domain: int) -> Tensor:
         """Items of the domain with index ``domain`` that ``users`` (q,) have, (q, s), padded with PAD."""
@@ -285,6 +281,10 @@ class MultiDomainDataModule(pl.LightningDataModule):
     def _query_loader(self, stage: Stage, domain: int) -> QueryLoader:
         size = min(self._query_batch_size, SCORES // max(self.corpus.domains[domain].n_items, 1))
         return QueryLoader(self.queries(stage, domain), max(size, 1), *self._process())
+
+    @cached_property
+    def _trained(self) -> Ids:
+        return np.flatnonzero(train_rows(self.corpus, self.split, self.train_indices)).astype(np.int64)
 
     def _behaviour(self) -> Behaviour:
         if self._known is None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
-from crossrec.data.ragged import Ids
 from crossrec.data.schema import Corpus
-from crossrec.data.splits import TRAIN, Split, Splitter, row_domains
+from crossrec.data.splits import Split, Splitter
 from crossrec.errors import CrossrecError
 
 
@@ -66,24 +62,3 @@ def check_labels(split: Split, batch: str, uses_history: bool) -> None:
             "positive_rating labels rows, which only a loss of labelled pairs reads: choose objective=bce, or set "
             "positive_rating=null and data.filter.min_rating"
         )
-
-
-def train_rows(corpus: Corpus, split: Split, domains: list[int], *, positive: bool) -> npt.NDArray[np.bool_]:
-    """Which interactions train, (n_interactions,) bool; arguments as those of :func:`train_counts`."""
-    chosen: npt.NDArray[np.bool_] = (split.label == TRAIN) & np.isin(row_domains(corpus), domains)
-    if positive and split.positive is not None:
-        chosen &= split.positive
-    return chosen
-
-
-def train_counts(corpus: Corpus, split: Split, domains: list[int], *, positive: bool) -> Ids:
-    """Training rows of every item, (n_items,).
-
-    Args:
-        corpus: the corpus.
-        split: its labels.
-        domains: indices of the domains whose rows count.
-        positive: count positives alone.
-    """
-    chosen = train_rows(corpus, split, domains, positive=positive)
-    return np.bincount(corpus.interactions["item"].to_numpy()[chosen], minlength=corpus.n_items).astype(np.int64)

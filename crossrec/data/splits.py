@@ -74,14 +74,6 @@ def row_domains(corpus: Corpus) -> Ids:
     return domains
 
 
-def train_membership(corpus: Corpus, split: Split, domains: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Who has a training row in which of the ``domains`` that train, (n_users, n_domains): other rows tell nothing."""
-    trained, member = split.label == TRAIN, np.zeros_like(corpus.membership)
-    trained &= np.isin(row_domains(corpus), domains)
-    member[corpus.interactions["user"].to_numpy()[trained], row_domains(corpus)[trained]] = True
-    return member
-
-
 def report(corpus: Corpus, split: Split) -> dict[str, Any]:
     """Rows of every label, users and items of every domain, as plain values."""
     domains, items, users = row_domains(corpus), corpus.interactions["item"], corpus.interactions["user"]

@@ -118,3 +118,12 @@ def checked_history(history: History) -> History:
     if history not in ("mixed", "own"):
         raise CrossrecError(f"user_encoder.history={history!r} must be mixed or own")
     return history
+
+
+def tables(module: nn.Module, what: Literal["id_rows", "domain_rows"]) -> list[str]:
+    """Names of the tensors, and lists of modules, inside ``module`` that have a row of each id, or of each domain."""
+    return [
+        f"{name}.{table}" if name else table
+        for name, inner in module.named_modules()
+        for table in getattr(inner, what, ())
+    ]

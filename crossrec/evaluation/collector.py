@@ -123,14 +123,15 @@ class RankingMetrics(Metric):
             expected = (len(batch.users), self.n_items)
             raise CrossrecError(f"scores have shape {tuple(scores.shape)}, expected {expected}: queries x catalogue")
         relevant = distinct(self._columns(batch.relevant, "relevant"))
-        self._add_pairs(scores, relevant, batch)
+        candidates = self._columns(batch.candidates, "candidates")
+        self._add_pairs(scores, relevant, candidates, batch)
         asked = (relevant != PAD).any(1)
         if not bool(asked.all()):
             scores, relevant = scores[asked], relevant[asked]
         users, cold, seen, candidates = (
-            t if len(t) == len(relevant) else t[asked] for t in (batch.users, batch.cold, batch.seen, batch.candidates)
+            t if len(t) == len(relevant) else t[asked] for t in (batch.users, batch.cold, batch.seen, candidates)
         )
-        seen, candidates = self._columns(seen, "seen"), self._columns(candidates, "candidates")
+        seen = self._columns(seen, "seen")
         ranks, lists = self._rank(scores, relevant, seen, candidates, users)
         values = evaluate(ranks, self.ks)
         list_values = self._add_lists(lists)
@@ -211,12 +212,12 @@ class RankingMetrics(Metric):
         ranks, lists = rank(scores.gather(1, columns.clamp_min(0)), place, allowed=allowed, k=k, users=users)
         return ranks, columns.gather(1, lists.clamp_min(0)).masked_fill(lists == PAD, PAD)
 
-    def _add_pairs(self, scores: Tensor, relevant: Tensor, batch: QueryBatch) -> None:
-        """Add the labelled pairs of a batch; ``relevant`` (q, r) columns."""
+    def _add_pairs(self, scores: Tensor, relevant: Tensor, candidates: Tensor, batch: QueryBatch) -> None:
+        """Add the labelled pairs of a batch; ``relevant`` (q, r) and ``candidates`` (q, c) are columns."""
         if batch.disliked is not None:
             negatives = self._columns(batch.disliked, "disliked")
-        elif batch.candidates.shape[1]:
-            negatives = label_metrics.as_many(self._columns(batch.candidates, "candidates"), relevant)
+        elif candidates.shape[1]:
+            negatives = label_metrics.as_many(candidates, relevant)
         else:
             return
         self.pairs.append(label_metrics.labelled_pairs(scores, relevant, negatives))

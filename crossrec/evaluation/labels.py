@@ -8,10 +8,7 @@ from torch import Tensor
 
 from crossrec.data.batches import PAD
 
-LOGIT_METRICS = ("label_accuracy", "label_log_loss")
-"""Metrics of scores that are log-odds of a positive."""
-
-METRICS = ("label_auc", "label_majority", *LOGIT_METRICS)
+METRICS = ("label_auc", "label_majority", "label_accuracy", "label_log_loss")
 """All metrics of labelled pairs by their name in results."""
 
 

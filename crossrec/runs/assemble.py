@@ -9,13 +9,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from crossrec.adaptation.base import Adaptation
 from crossrec.config import build, target_name
 from crossrec.data.datamodule import MultiDomainDataModule
-from crossrec.data.labels import Labelled, train_rows
-from crossrec.data.schema import Corpus
-from crossrec.data.splits import train_membership
+from crossrec.data.labels import Labelled
+from crossrec.data.schema import Corpus, Domain
+from crossrec.data.trained import train_membership, train_rows
 from crossrec.encoders.base import UserEncoder
 from crossrec.encoders.tuning import Frozen, Tuning
 from crossrec.errors import CrossrecError
@@ -71,16 +72,19 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     _check_tuning(config, strategy_class.trains, objective.full)
     datamodule = _datamodule(config, corpus, strategy_class, objective, user_encoder)
     datamodule.setup("fit")
-    objective.prepare(datamodule.train_item_counts())
+    counts, warm = datamodule.train_item_counts(), datamodule.train_item_mask()
+    objective.prepare(counts)
     user_encoder.prepare(train_rows(corpus, datamodule.split, datamodule.train_indices, positive=True))
-    item_encoder = build(
-        config["item_encoder"], corpus=corpus, dim=int(config["dim"]), train_items=datamodule.train_item_mask()
-    )
+    item_encoder = build(config["item_encoder"], corpus=corpus, dim=int(config["dim"]), train_items=warm)
     _check_widths(config, strategy_class, user_encoder.dim, item_encoder.dim)
     logits = strategy_class.trains and objective.batch == "pointwise"
+    popularity = datamodule.item_popularity()
     metrics = {
-        "valid": _metrics(config, datamodule, datamodule.valid_indices, final=False, logits=logits),
-        "test": _metrics(config, datamodule, datamodule.eval_indices, final=True, logits=logits),
+        stage: _metrics(config, [corpus.domains[i] for i in indices], popularity, warm, final=final, logits=logits)
+        for stage, indices, final in (
+            ("valid", datamodule.valid_indices, False),
+            ("test", datamodule.eval_indices, True),
+        )
     }
     model = build(
         config["strategy"],
@@ -96,11 +100,11 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         monitor=str(config["evaluation"]["monitor"]),
         membership=torch.from_numpy(train_membership(corpus, datamodule.split, datamodule.train_indices)),
         entities=torch.from_numpy(corpus.items["entity"].to_numpy().copy()),
-        train_items=datamodule.train_item_mask(),
+        train_items=warm,
         seed=seed,
     )
     if not strategy_class.trains:
-        model.prepare(datamodule.train_item_counts())
+        model.prepare(counts)
     return Assembly(corpus, datamodule, model)
 
 
@@ -191,25 +195,23 @@ def _datamodule(
 
 
 def _metrics(
-    config: Mapping[str, Any], datamodule: MultiDomainDataModule, domains: list[int], *, final: bool, logits: bool
+    config: Mapping[str, Any], domains: list[Domain], popularity: Tensor, warm: Tensor, *, final: bool, logits: bool
 ) -> dict[int, RankingMetrics]:
     evaluation = config["evaluation"]
-    counts, warm = datamodule.item_popularity(), datamodule.train_item_mask()
-    made = {}
-    for index in domains:
-        d = datamodule.corpus.domains[index]
-        made[index] = RankingMetrics(
+    return {
+        d.index: RankingMetrics(
             n_items=d.n_items,
             start=d.start,
             ks=evaluation["ks"],
-            item_popularity=counts[d.start : d.stop],
+            item_popularity=popularity[d.start : d.stop],
             warm_items=warm[d.start : d.stop],
             keep_users=final,
             lists=final,
             diversity=final and evaluation["diversity"],
             logits=logits,
         )
-    return made
+        for d in domains
+    }
 
 
 def load_run(path: Path, evaluation: Mapping[str, Any] | None = None) -> tuple[RunFolder, Assembly]:

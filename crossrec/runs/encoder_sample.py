@@ -18,7 +18,7 @@ from crossrec.data.batches import PAD
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.randomness import numpy_generator
 from crossrec.data.schema import Corpus
-from crossrec.data.splits import TRAIN, row_domains
+from crossrec.data.trained import train_rows
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.coconsumption import coconsumption_factors
 from crossrec.evaluation.metrics import ndcg
@@ -163,7 +163,7 @@ def _domain(data: MultiDomainDataModule, index: int, items: npt.NDArray[np.int64
 def _labels(data: MultiDomainDataModule, index: int, items: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Places and factors of those of the domain's ``items`` that have a training row."""
     corpus, domain = data.corpus, data.corpus.domains[index]
-    rows = corpus.interactions.filter(pl.Series((data.split.label == TRAIN) & (row_domains(corpus) == index)))
+    rows = corpus.interactions.filter(pl.Series(train_rows(corpus, data.split, [index])))
     factors = coconsumption_factors(
         rows["user"].to_numpy(), rows["item"].to_numpy() - domain.start, domain.n_items
     )[items - domain.start]  # fmt: skip

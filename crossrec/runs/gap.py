@@ -13,7 +13,7 @@ from torch import Tensor
 
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.randomness import numpy_generator
-from crossrec.data.splits import TRAIN, row_domains
+from crossrec.data.trained import train_rows
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.gap import LEAST, RESAMPLES, Gap, domain_gap
 from crossrec.runs.assemble import Assembly, assemble, load_run
@@ -156,7 +156,7 @@ def _rows(run: RunFolder, space: str, domain: int, most: int, before: Assembly, 
 
 def _drawn(data: MultiDomainDataModule, space: str, domain: int, most: int, entities: Tensor) -> Tensor:
     """Ids of at most ``most`` users or items with a training row in the domain, ascending by id or entity."""
-    here = (data.split.label == TRAIN) & (row_domains(data.corpus) == domain)
+    here = train_rows(data.corpus, data.split, [domain])
     known = np.unique(data.corpus.interactions["user" if space == "users" else "item"].to_numpy()[here])
     things = known if space == "users" else entities.numpy()[known]
     count = data.corpus.n_users if space == "users" else int(entities.max()) + 1
@@ -173,7 +173,7 @@ def _encoded(model: Strategy, data: MultiDomainDataModule, space: str, domain: i
         return model.item_vectors(ids)
     made = []
     for users in torch.split(ids, CHUNK):
-        history = data.history_of(users, [TRAIN])
+        history = data.history_of(users, trained=True)
         vectors = model.encode_users(users, history, domain)
         made.append(model.users_in(vectors, torch.full_like(users, domain)))
     return torch.cat(made)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.data.schema import Corpus
+from crossrec.encoders.base import tables
 from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.errors import CrossrecError
 from crossrec.runs.matching import TOWERS, Part, check, pairs, parts, refusal
@@ -122,7 +123,7 @@ class _Taking:
         module = self.model.get_submodule(here.name)
         prefix = f"{there.name}."
         theirs = {n.removeprefix(prefix): v for n, v in self.source.state.items() if n.startswith(prefix)}
-        ids, domains = _rows(module, "id_rows"), _rows(module, "domain_rows")
+        ids, domains = tables(module, "id_rows"), tables(module, "domain_rows")
         new = dict(module.state_dict())
         for name, value in new.items():
             full = f"{here.name}.{name}"
@@ -216,15 +217,6 @@ class _Taking:
                     self.found.taken.append(name)
                 else:
                     self.found.left[name] = "that run mixes other encoders"
-
-
-def _rows(module: nn.Module, what: str) -> list[str]:
-    """Names of the tensors, and lists of modules, inside ``module`` that have a row of each id, or of each domain."""
-    return [
-        f"{name}.{table}" if name else table
-        for name, inner in module.named_modules()
-        for table in getattr(inner, what, ())
-    ]
 
 
 def _within(name: str, table: str) -> bool:

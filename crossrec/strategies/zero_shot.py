@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from crossrec.data.schema import Domain
-from crossrec.encoders.base import ItemEncoder, UserEncoder
+from crossrec.encoders.base import ItemEncoder, UserEncoder, tables
 from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.errors import CrossrecError
 from crossrec.strategies.base import Strategy
@@ -135,8 +135,7 @@ def _check_items(encoder: ItemEncoder, held_out: Domain) -> None:
 
 @torch.no_grad()
 def _neutral(encoder: nn.Module, held_out: Domain) -> None:
-    for module in encoder.modules():
-        parameters = dict(module.named_parameters())
-        for name in getattr(module, "domain_rows", ()):
-            if name in parameters:
-                parameters[name][held_out.index] = 0.0
+    parameters = dict(encoder.named_parameters())
+    for name in tables(encoder, "domain_rows"):
+        if name in parameters:
+            parameters[name][held_out.index] = 0.0

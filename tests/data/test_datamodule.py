@@ -147,8 +147,8 @@ def test_queries_carry_no_history_where_it_is_not_used():
 def test_domains_are_chosen_by_name_and_those_without_rows_left_out():
     corpus = random_corpus(sizes=(10, 15, 5))
     module = data(corpus, LeaveOneOut(evaluated=["d1", "d2"]), valid_domains=["d2"])
-    assert [d.name for d in module.eval_domains] == ["d1", "d2"] and module.eval_indices == [1, 2]
-    assert [d.name for d in module.valid_domains] == ["d2"]
+    assert [corpus.domains[i].name for i in module.eval_indices] == ["d1", "d2"] and module.eval_indices == [1, 2]
+    assert [corpus.domains[i].name for i in module.valid_indices] == ["d2"]
     assert [next(iter(x)).domain for x in module.test_dataloader()] == [1, 2]
     assert [next(iter(x)).domain for x in module.val_dataloader()] == [2]
     only = data(corpus, train_domains=["d1"], eval_domains=["d1"])
@@ -189,7 +189,7 @@ def test_behaviour_until_now():
     corpus = make([(0, 0, 1), (0, 4, 2), (0, 1, 3), (0, 1, 4), (0, 2, 5), (1, 3, 1)], [3, 3])
     module = data(corpus, LeaveOneOut(), uses_history=True, history_length=3)
     assert module.history_of(torch.tensor([1, 0])).tolist() == [[3, PAD, PAD], [1, 1, 2]]
-    assert module.history_of(torch.tensor([0]), labels=[0]).tolist() == [[0, 4, 1]]
+    assert module.history_of(torch.tensor([0]), trained=True).tolist() == [[0, 4, 1]]
     assert module.items_of(torch.tensor([0, 1]), 0).tolist() == [[0, 1, 2], [PAD] * 3]
     assert module.items_of(torch.tensor([0, 1]), 1).tolist() == [[4], [3]]
 

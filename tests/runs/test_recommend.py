@@ -174,7 +174,7 @@ def test_a_domain_that_was_not_trained_is_told(words: list[str]) -> None:
 def test_a_domain_that_trains_and_is_not_tested_is_recommended_in(words: list[str]) -> None:
     made = run([*words, "target=b", "split=ratio", "split.evaluated=[b]"])
     _, parts = load_run(made.path)
-    assert [d.name for d in parts.datamodule.eval_domains] == ["b"]
+    assert [parts.corpus.domains[i].name for i in parts.datamodule.eval_indices] == ["b"]
     frame = recommend_users(made.path, None, 3, "a")
     assert set(frame["domain"]) == {"a"} and frame.height == 3 * parts.corpus.n_users
     assert set(recommend_users(made.path, None, 3, None)["domain"]) == {"b"}
