@@ -16,7 +16,7 @@ def at_least(key: str, value: float | None, least: float, *, strictly: bool = Fa
 
 
 def rate(key: str, value: float) -> None:
-    """Refuse a dropout rate that is not from 0 to below 1.
+    """Refuse a rate of dropout, or a share, that is not from 0 to below 1.
 
     Raises:
         CrossrecError: names the key.

@@ -117,25 +117,21 @@ def _split(study: Study, words: list[str]) -> tuple[list[str], list[str]]:
 def _line(console: Console, progress: Progress) -> None:
     from rich.markup import escape
 
+    from crossrec.durations import span
+
     outcome = progress.outcome
     if progress.value is None:
         value = f"[yellow]{outcome.state}[/]"
     else:
         value = f"[bold]{progress.value:.4f}[/]" if progress.value == progress.best else f"{progress.value:.4f}"
     best = "" if progress.best is None else f"  best {progress.best:.4f}"
-    left = f"  {_duration(progress.seconds_left)} left" if progress.done < progress.total else ""
+    left = f"  {span(progress.seconds_left)} left" if progress.done < progress.total else ""
     parameters = escape(" ".join(progress.values))
     console.print(
         f"{progress.done}/{progress.total}  {value}  {parameters}{best}{left}", soft_wrap=True, highlight=False
     )
     if outcome.error:
         console.print(f"  {escape(outcome.error)}", soft_wrap=True, highlight=False)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _table(console: Console, tuned: Tuned) -> None:

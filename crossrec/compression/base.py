@@ -40,6 +40,10 @@ class Original:
         """Vectors (n, w) of :attr:`texts`, fp32."""
         return self.read(self.texts)
 
+    def spread(self, count: int) -> Sequence[str]:
+        """Some ``count`` of the texts, evenly spaced over all; fewer where there are fewer."""
+        return self.texts[:: max(1, len(self.texts) // count)][:count]
+
 
 class Compression(ABC):
     """A way to compress; its constructor takes the options.
@@ -103,14 +107,3 @@ def read_all(encoder: PretrainedText, texts: Sequence[str], batch_size: int) -> 
 def batches(texts: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     """Cut texts into batches."""
     return (texts[first : first + size] for first in range(0, len(texts), size))
-
-
-def share(value: float, name: str) -> float:
-    """Check a share of what is to go.
-
-    Raises:
-        CrossrecError: it is not from 0 to below 1.
-    """
-    if not 0 <= value < 1:
-        raise CrossrecError(f"{name}={value} must be from 0 to below 1")
-    return value

@@ -12,7 +12,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from crossrec.compression.base import Facts, Original
-from crossrec.encoders.model_parts import reached, still, switch_off_dropout
+from crossrec.encoders.model_parts import keep_no_keys, switch_off_dropout, train_all
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.errors import CrossrecError
 
@@ -63,10 +63,8 @@ class Distillation:
         targets = original.vectors
         scale = targets.double().square().sum(1).mean().clamp_min(1e-12).item()
         switch_off_dropout(network)
-        if hasattr(network.config, "use_cache"):
-            network.config.use_cache = False
-        network.requires_grad_(True)
-        still(network, but=reached(network))
+        keep_no_keys(network)
+        train_all(network)
         trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.lr, weight_decay=0.0)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from crossrec.compression.base import Facts, NetworkCompression, Original, linear_layers, share
+from crossrec.compression.base import Facts, NetworkCompression, Original, linear_layers
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.errors import CrossrecError
+from crossrec.ranges import rate
 
 
 class Magnitude(NetworkCompression):
@@ -30,7 +31,8 @@ class Magnitude(NetworkCompression):
     name = "magnitude"
 
     def __init__(self, sparsity: float = 0.3) -> None:
-        if share(sparsity, "sparsity") == 0:
+        rate("sparsity", sparsity)
+        if sparsity == 0:
             raise CrossrecError("sparsity=0.0 makes no weight zero: give a share above 0")
         self.sparsity = sparsity
 

@@ -7,11 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crossrec.compression.base import Facts, NetworkCompression, Original, batches, share
+from crossrec.compression.base import Facts, NetworkCompression, Original, batches
 from crossrec.compression.blocks import Block, blocks, keep_heads, keep_neurons
 from crossrec.compression.distillation import Distillation
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.errors import CrossrecError
+from crossrec.ranges import rate
 
 
 class Structured(NetworkCompression):
@@ -59,8 +60,10 @@ class Structured(NetworkCompression):
             raise CrossrecError(f"importance={importance!r} must be weight or activation")
         if texts < 1:
             raise CrossrecError(f"texts={texts} must be 1 or more")
-        self.heads = share(heads, "heads")
-        self.neurons = share(neurons, "neurons")
+        rate("heads", heads)
+        rate("neurons", neurons)
+        self.heads = heads
+        self.neurons = neurons
         self.importance = importance
         self.texts = texts
         self.distillation = Distillation(steps, loss, lr, batch_size, seed)
@@ -99,7 +102,6 @@ class Structured(NetworkCompression):
         self, network: nn.Module, readers: list[str], encoder: PretrainedText, original: Original
     ) -> dict[str, Tensor]:
         """Root mean square, over the texts' tokens, of what each of the layers ``readers`` reads."""
-        step = max(1, len(original.texts) // self.texts)
         sums: dict[str, Any] = dict.fromkeys(readers, 0.0)
         tokens = 0
 
@@ -111,7 +113,7 @@ class Structured(NetworkCompression):
 
         handles = [watch(name) for name in readers]
         try:
-            for part in batches(original.texts[::step][: self.texts], original.batch_size):
+            for part in batches(original.spread(self.texts), original.batch_size):
                 ids, mask = encoder.padded(part)
                 real = mask.flatten().bool()
                 tokens += int(real.sum())

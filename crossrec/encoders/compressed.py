@@ -59,11 +59,8 @@ def write_network(network: Any, tokenizer: Any, folder: Path) -> None:
     network.config.architectures = [type(network).__name__]
     network.config.save_pretrained(folder)
     int8 = dict(int8_layers(network))
-    tensors = {f"{name}.{key}": value for name, layer in int8.items() for key, value in layer.tensors().items()}
-    for name, value in network.state_dict().items():
-        if name.rpartition(".")[0] not in int8:
-            tensors[name] = value
-    stored, sparse = _packed({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    tensors = {name: value.detach().cpu().contiguous() for name, value in _tensors(network, int8).items()}
+    stored, sparse = _packed(tensors)
     save_file(stored, folder / WEIGHTS, {"format": "pt"})
     about = {
         "int8": {name: _kind(layer) for name, layer in int8.items()},
@@ -118,10 +115,15 @@ def set_heads(attention: Any, heads: int) -> None:
 
 def memory(network: nn.Module) -> int:
     """Bytes of a network's weights in memory."""
-    int8 = dict(int8_layers(network))
-    inside = [value for layer in int8.values() for value in layer.tensors().values()]
-    others = [v for name, v in network.state_dict().items() if name.rpartition(".")[0] not in int8]
-    return sum(value.numel() * value.element_size() for value in (*inside, *others))
+    tensors = _tensors(network, dict(int8_layers(network)))
+    return sum(value.numel() * value.element_size() for value in tensors.values())
+
+
+def _tensors(network: nn.Module, int8: Mapping[str, Int8Layer]) -> dict[str, Tensor]:
+    """All tensors of a network by name; those of its layers in int8 are what makes the layer again."""
+    inside = {f"{name}.{key}": value for name, layer in int8.items() for key, value in layer.tensors().items()}
+    others = {name: v for name, v in network.state_dict().items() if name.rpartition(".")[0] not in int8}
+    return {**inside, **others}
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -49,6 +49,18 @@ def still(model: nn.Module, but: set[nn.Parameter]) -> None:
         parameter.requires_grad_(parameter in but)
 
 
+def train_all(model: nn.Module) -> None:
+    """Let the parameters need a gradient that a text's states depend on, and no others."""
+    model.requires_grad_(True)
+    still(model, but=reached(model))
+
+
+def keep_no_keys(model: Any) -> None:
+    """Have a model of `transformers` keep no keys and values, which are for generation."""
+    if hasattr(model.config, "use_cache"):
+        model.config.use_cache = False
+
+
 def switch_off_dropout(model: nn.Module) -> None:
     """Set every rate of dropout in a model of `transformers` to 0: of its modules, attributes and configuration."""
     for part in (*model.modules(), model.config):

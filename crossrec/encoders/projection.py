@@ -18,6 +18,7 @@ from torch import Tensor
 from crossrec.encoders.model_files import ModelSize, file_digest
 from crossrec.encoders.pooling import Pooling
 from crossrec.encoders.text_model import TextModel, open_text_model
+from crossrec.encoders.whitening import principal
 from crossrec.errors import CrossrecError
 
 ABOUT = "projection.json"
@@ -49,14 +50,8 @@ class Projection:
         """Fit on ``vectors`` (n, w), in float64, n >= 2 and 1 <= ``width`` < w."""
         exact = vectors.double()
         mean = exact.mean(0)
-        centred = exact - mean
-        values: Tensor
-        directions: Tensor
-        values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
-        values, directions = values.flip(0).clamp_min(0), directions.flip(1)[:, :width]
-        # an eigenvector's sign is arbitrary: make its largest entry positive, so that a refit is the same map
-        largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-        return cls(mean.float(), (directions * torch.where(largest < 0, -1.0, 1.0)).float(), values.float())
+        values, directions = principal(exact - mean)
+        return cls(mean.float(), directions[:, :width].float(), values.float())
 
     @property
     def explained(self) -> float:

@@ -10,7 +10,16 @@ from torch import nn
 
 from crossrec.encoders.compressed import manifest
 from crossrec.encoders.feature_cache import FeatureCache
-from crossrec.encoders.model_parts import below, keep_less, layers, reached, still, switch_off_dropout
+from crossrec.encoders.model_parts import (
+    below,
+    keep_less,
+    keep_no_keys,
+    layers,
+    reached,
+    still,
+    switch_off_dropout,
+    train_all,
+)
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.encoders.text_model import TextModel
 from crossrec.encoders.tuned_text import Tokens, Tower, TunedText
@@ -91,8 +100,7 @@ class Trained(Tuning):
         encoder = transformer(model)
         tokens = Tokens.of(texts, encoder)
         network = encoder.release().cpu()  # from here on it goes where the item encoder goes
-        if hasattr(network.config, "use_cache"):
-            network.config.use_cache = False  # of keys and values, for generation
+        keep_no_keys(network)
         if not self.model_dropout:
             switch_off_dropout(network)
         self.prepare(network, encoder.model)
@@ -121,8 +129,7 @@ class Full(Trained):
 
     def prepare(self, model: nn.Module, name: str) -> None:
         """Train what vectors depend on."""
-        model.requires_grad_(True)
-        still(model, but=reached(model))
+        train_all(model)
 
 
 class LastK(Trained):

@@ -79,16 +79,10 @@ class Whitening(nn.Module):
         return self
 
     def _matrix(self, centred: Tensor) -> Tensor:
-        values: Tensor
-        directions: Tensor
-        values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
-        values, directions = values.flip(0).clamp_min(0), directions.flip(1)
+        values, directions = principal(centred)
         scale = (values + self.epsilon * values.mean()).rsqrt().where(values > 1e-9 * values[0], 0.0)
-        if self.kind == "pca":
-            # an eigenvector's sign is arbitrary: make its largest entry positive, so that a refit is the same map
-            largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-            return (directions * scale * torch.where(largest < 0, -1.0, 1.0))[:, : self.out_width]
-        return (directions * scale) @ directions.T
+        scaled = directions * scale
+        return scaled[:, : self.out_width] if self.kind == "pca" else scaled @ directions.T
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``features`` (n, w) to (n, ``out_width``)."""
@@ -97,3 +91,16 @@ class Whitening(nn.Module):
         centred: Tensor = features - self.mean
         whitened: Tensor = centred if self.kind == "centre" else centred @ self.matrix
         return whitened
+
+
+def principal(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (w,) and eigenvectors (w, w), in columns, of the covariance of ``centred`` (n, w), largest first.
+
+    An eigenvector's sign is arbitrary: its largest entry is made positive, so that a refit is the same.
+    """
+    values: Tensor
+    directions: Tensor
+    values, directions = torch.linalg.eigh(centred.T @ centred / len(centred))
+    values, directions = values.flip(0).clamp_min(0), directions.flip(1)
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    return values, directions * torch.where(largest < 0, -1.0, 1.0)

@@ -28,9 +28,11 @@ from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import Assembly, load_run, restore
 from crossrec.runs.compressed import MODEL, REPORT, text_encoders
 from crossrec.runs.evaluator import evaluator
+from crossrec.runs.identity import run_id
 from crossrec.runs.original import RunText, run_text, sample, stored_bytes
 from crossrec.runs.store import RunFolder, write_json
-from crossrec.runs.train import quiet, write_results
+from crossrec.runs.summary import domain_rows
+from crossrec.runs.train import measure, quiet, write_results
 
 WANTED = "ndcg@10"
 """The validation metric that is compared; where a run has no such, the one that selects its epoch."""
@@ -57,13 +59,13 @@ def compress(path: Path, method: Mapping[str, Any], texts: int = 512, rounds: in
     compression: Compression = build({key: value for key, value in method.items() if key != "name"})
     source = RunFolder.existing(path)
     corpus = json.loads((source.path / "corpus.json").read_text())
-    source, parts = load_run(path)
     weights = file_digest(source.best) if source.best.is_file() else None
     about = {"source": source.id, "weights": weights, "method": compression.resolved(method)}
     config = {**source.config, "compression": about}
-    run = RunFolder(source.path.resolve().parent / RunFolder.of(config, corpus["fingerprint"]).id)
+    run = RunFolder(source.path.resolve().parent / run_id(config, corpus["fingerprint"]))
     if run.finished:
         return run
+    source, parts = load_run(path)
     with run.lock():
         run.begin(config, source.overrides, corpus, source.config_dirs)
         started = time.time()
@@ -88,11 +90,7 @@ def _compress(
     pace = _speeds(before, after, texts, rounds)
     trainer: Any = evaluator(run.config)
     record: dict[str, Any] = {key: source.metrics[key] for key in ("monitor", "protocol", "best_epoch", "best_score")}
-    trainer.validate(made.model, datamodule=made.datamodule, verbose=False)
-    record["valid"] = made.model.results
-    trainer.test(made.model, datamodule=made.datamodule, verbose=False)
-    record["test"] = made.model.results
-    tables = {index: made.model.users_table(index) for index in made.datamodule.eval_indices}
+    tables = measure(trainer, made.model, made.datamodule, record)
     write_json(
         run.path / REPORT,
         {
@@ -170,7 +168,7 @@ def _cached(model: TextModel, texts: Sequence[str]) -> int:
 
 
 def _text_cosine(before: RunText, after: TextModel) -> float:
-    texts = before.original.texts[:: max(1, len(before.original.texts) // 512)][:512]
+    texts = before.original.spread(512)
     old = before.original.read(texts)
     new = torch.cat([after.encode(part) for part in batches(texts, before.original.batch_size)])
     if isinstance(after, ProjectedText):
@@ -193,10 +191,9 @@ def _item_cosine(old: Assembly, new: Assembly) -> float:
 
 def _quality(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """The compared metric of each validated domain and their mean, before and after."""
-    names = {key.rpartition("/")[2] for key in before["valid"]}
-    metric = WANTED if WANTED in names else str(before["monitor"])
-    keys = [key for key in before["valid"] if key.count("/") == 2 and key.endswith(f"/{metric}")]
-    by_domain = {key.split("/")[1]: [before["valid"][key], after["valid"][key]] for key in keys}
+    old, new = domain_rows(before["valid"]), domain_rows(after["valid"])
+    metric = WANTED if any(WANTED in row for row in old.values()) else str(before["monitor"])
+    by_domain = {domain: [row[metric], new[domain][metric]] for domain, row in old.items() if metric in row}
     if len(by_domain) == 2:  # one domain, which is the mean too
         by_domain.pop("macro", None)
     return {"metric": metric, "valid": by_domain}

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from crossrec.data.randomness import numpy_generator, torch_generator
 from crossrec.data.schema import Corpus
+from crossrec.durations import span
 from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.item_texts import item_texts
@@ -27,6 +29,7 @@ from crossrec.errors import CrossrecError
 from crossrec.evaluation.anisotropy import mean_cosine
 from crossrec.evaluation.gap import LEAST, Gap, domain_gap
 from crossrec.evaluation.logme import logme
+from crossrec.evaluation.significance import bootstrap_interval
 from crossrec.runs.candidates import Candidate
 from crossrec.runs.corpus import prepare_corpus
 from crossrec.runs.encoder_sample import EncoderSample, draw_sample
@@ -61,6 +64,11 @@ class Variant:
     gaps: Mapping[Pair, Gap]
     ndcg: Mapping[str, npt.NDArray[np.float64]]
     logme: Mapping[str, float]
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Domain -> 95% bootstrap interval of its mean NDCG@10."""
+        return {name: bootstrap_interval(values) for name, values in self.ndcg.items()}
 
 
 @dataclass(frozen=True)
@@ -259,10 +267,3 @@ def _gaps(vectors: Tensor, sample: EncoderSample, corpus: Corpus) -> dict[Pair, 
         (a, b): domain_gap(vectors[shown[a]], vectors[shown[b]], sample.entity[shown[a]], sample.entity[shown[b]])
         for a, b in combinations(shown, 2)
     }
-
-
-def span(seconds: float) -> str:
-    """A time in words: ``8 s``, ``3 min``, ``1.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -94,11 +94,7 @@ def _fit_and_test(config: Mapping[str, Any], overrides: Sequence[str], corpus: A
             begin(config, run, corpus, model)
             record |= _fit(trainer, model, data, run, best)
             record |= {"init": json.loads(run.begun.read_text())} if run.begun.is_file() else {}
-        trainer.validate(model, datamodule=data, verbose=False)
-        record["valid"] = model.results
-        trainer.test(model, datamodule=data, verbose=False)
-        record["test"] = model.results
-        tables = {index: model.users_table(index) for index in data.eval_indices}
+        tables = measure(trainer, model, data, record)
         if trainer.is_global_zero:
             write_results(run, record, data, tables)
 
@@ -147,6 +143,15 @@ def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict
     if trainer.is_global_zero:
         write_json(done, record)
     return record
+
+
+def measure(trainer: Any, model: Any, data: Any, record: dict[str, Any]) -> dict[int, Any]:
+    """Validate and test a model: its metrics go into ``record``; domain index -> test metrics of its users."""
+    trainer.validate(model, datamodule=data, verbose=False)
+    record["valid"] = model.results
+    trainer.test(model, datamodule=data, verbose=False)
+    record["test"] = model.results
+    return {index: model.users_table(index) for index in data.eval_indices}
 
 
 def write_results(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[int, Any]) -> None:

@@ -116,7 +116,7 @@ def _warnings(comparison: Comparison, made: Measured, variant: Variant) -> list[
     if made.cut > CUT:
         found.append(f"{made.cut:.0%} of the texts are cut at {made.limit} tokens: raise item_encoder.max_length")
     for name in comparison.target:
-        low, _ = bootstrap_interval(variant.ndcg[name])
+        low, _ = variant.intervals[name]
         if low <= comparison.chance[name]:
             found.append(
                 f"in {name} the NDCG@10 is not above chance, {comparison.chance[name]:.4f}: expect little of texts"

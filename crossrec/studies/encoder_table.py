@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from crossrec.durations import span
 from crossrec.evaluation.logme import NO_RELATION
-from crossrec.evaluation.significance import bootstrap_interval
-from crossrec.runs.encoders import Absent, Comparison, Measured, Pair, Variant, span
+from crossrec.runs.encoders import Absent, Comparison, Measured, Pair, Variant
 from crossrec.studies.encoder_choice import RULE, Choice
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _cells(variant: Variant, pairs: Sequence[Pair], domains: Sequence[str]) -> l
     cells += [EMPTY if gap is None else f"{gap.mmd:.4f}" for gap in gaps]
     cells += [EMPTY if gap is None else f"{gap.pad:.2f}" for gap in gaps]
     for domain in domains:
-        low, high = bootstrap_interval(variant.ndcg[domain])
+        low, high = variant.intervals[domain]
         cells.append(f"{variant.ndcg[domain].mean():.4f} [{low:.4f}, {high:.4f}]")
     return cells + [f"{variant.logme[d]:.3f}" if d in variant.logme else EMPTY for d in domains]
 
@@ -149,7 +149,7 @@ def _record(comparison: Comparison, made: Measured, variant: Variant, choice: Ch
         row |= {f"{name} {a} - {b}": value for name, value in asdict(gap).items()}
     for d in comparison.sample.domains:
         values = variant.ndcg[d.name]
-        low, high = bootstrap_interval(values)
+        low, high = variant.intervals[d.name]
         row |= {
             f"ndcg@10 {d.name}": float(values.mean()), f"ndcg@10 low {d.name}": low, f"ndcg@10 high {d.name}": high,
             f"queries {d.name}": len(values), f"chance {d.name}": comparison.chance[d.name],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from crossrec.durations import clock
 from crossrec.runs.store import DONE
 from crossrec.studies.jobs import Planned
 
@@ -52,14 +53,6 @@ def seconds(planned: Planned) -> float | None:
     if planned.run.state == "running" and "started" in status:
         spent += time.time() - float(status["started"])
     return spent or None
-
-
-def clock(spent: float | None) -> str:
-    """``h:mm:ss`` or ``m:ss``; empty for None."""
-    if spent is None:
-        return ""
-    minutes, rest = divmod(round(spent), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
 class Watch:
