@@ -181,6 +181,12 @@ def plain(node: DictConfig) -> dict[str, Any]:
         ) from error
 
 
+def target_of(config: Mapping[str, Any]) -> str | None:
+    """Name of the target domain; None where every domain is one."""
+    name = config["target"]
+    return None if name in (None, "all") else str(name)
+
+
 def build(node: Any, **arguments: Any) -> Any:
     """Instantiate the ``_target_`` of a config node; lists and mappings inside arrive as plain Python values.
 

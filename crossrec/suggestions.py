@@ -125,7 +125,7 @@ def _wrong_key(config: Any, overrides: Sequence[str], config_dirs: Sequence[Path
         siblings = [k for k in known if k.rpartition(".")[0] == parent]
         close = difflib.get_close_matches(key, sorted({*known, *GROUPS}), n=3, cutoff=0.6)
         near = siblings or [k for k in known if "." not in k]
-        return f"no config key {key!r}" + (f"; did you mean {', '.join(close)}?" if close else nearest(key, near))
+        return f"no config key {key!r}{nearest(key, close or near)}"
     return None
 
 

@@ -51,7 +51,7 @@ def prepare(
         CrossrecError: a file or an option is wrong, or a domain has no interaction left.
     """
     filters: dict[str, Any] = {
-        "min_rating": None if min_rating is None else float(min_rating),
+        "min_rating": min_rating,
         "user_core": user_core,
         "item_core": item_core,
         "duplicates": duplicates,
@@ -95,14 +95,14 @@ def fingerprint(source: Source, *, cache_dir: Path, **options: Any) -> str:
     bound = signature(prepare).bind(source, cache_dir=cache_dir, **options)
     bound.apply_defaults()
     filters = {k: v for k, v in bound.arguments.items() if k not in ("source", "cache_dir")}
-    if filters["min_rating"] is not None:
-        filters["min_rating"] = float(filters["min_rating"])
     return _content(source, Path(cache_dir), filters)[1]
 
 
 def _content(source: Source, cache_dir: Path, filters: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Everything that decides what a corpus holds, and its hash."""
     files = file_hashes(source.files(), cache_dir)
+    if filters["min_rating"] is not None:  # 3 and 3.0 are one corpus
+        filters = {**filters, "min_rating": float(filters["min_rating"])}
     content = {"format": FORMAT, "source": source.name, "options": source.options(), "files": files, "filter": filters}
     return content, hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from crossrec.adaptation.base import Adaptation
-from crossrec.config import build, target_name
+from crossrec.config import build, target_name, target_of
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.labels import Labelled
 from crossrec.data.schema import Corpus, Domain
@@ -43,8 +43,20 @@ class Assembly:
 def target_index(config: Mapping[str, Any], corpus: Corpus) -> int | None:
     """Index of the target domain; None when every domain is one."""
     check_target(config, [domain.name for domain in corpus.domains])
-    name = config["target"]
-    return None if name in (None, "all") else corpus.domain(str(name)).index
+    name = target_of(config)
+    return None if name is None else corpus.domain(name).index
+
+
+def trained_domains(config: Mapping[str, Any], corpus: Corpus) -> list[str]:
+    """Names of the domains that a run of ``config`` on ``corpus`` trains on."""
+    return list(strategy_of(config).train_domains(corpus.domains, target_index(config, corpus)))
+
+
+def strategy_of(config: Mapping[str, Any]) -> type[Strategy]:
+    """Class of a config's strategy."""
+    from hydra.utils import get_class
+
+    return cast("type[Strategy]", get_class(config["strategy"]["_target_"]))
 
 
 def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
@@ -57,11 +69,9 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
     Raises:
         CrossrecError: the parts of the config do not fit each other.
     """
-    from hydra.utils import get_class
-
     seed, target = int(config["seed"]), target_index(config, corpus)
     pl.seed_everything(seed, workers=True, verbose=False)
-    strategy_class: type[Strategy] = get_class(config["strategy"]["_target_"])
+    strategy_class = strategy_of(config)
     objective = build(config["objective"])
     user_encoder = build(config["user_encoder"], corpus=corpus, dim=int(config["dim"]))
     trained = strategy_class.train_domains(corpus.domains, target)

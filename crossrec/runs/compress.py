@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from crossrec.encoders.text_model import TextModel, open_text_model
 from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import Assembly, load_run, restore
 from crossrec.runs.compressed import MODEL, REPORT, text_encoders
+from crossrec.runs.config_check import check_node
 from crossrec.runs.evaluator import evaluator
 from crossrec.runs.identity import run_id
 from crossrec.runs.original import RunText, run_text, sample, stored_bytes
@@ -56,18 +56,19 @@ def compress(path: Path, method: Mapping[str, Any], texts: int = 512, rounds: in
     quiet()
     if texts < 1 or rounds < 1:
         raise CrossrecError(f"--texts {texts} and --rounds {rounds} must be at least 1")
-    compression: Compression = build({key: value for key, value in method.items() if key != "name"})
+    options = {key: value for key, value in method.items() if key != "name"}
+    check_node(f"compress.{method['name']}", options)
+    compression: Compression = build(options)
     source = RunFolder.existing(path)
-    corpus = json.loads((source.path / "corpus.json").read_text())
     weights = file_digest(source.best) if source.best.is_file() else None
     about = {"source": source.id, "weights": weights, "method": compression.resolved(method)}
     config = {**source.config, "compression": about}
-    run = RunFolder(source.path.resolve().parent / run_id(config, corpus["fingerprint"]))
+    run = RunFolder(source.path.resolve().parent / run_id(config, source.fingerprint))
     if run.finished:
         return run
     source, parts = load_run(path)
     with run.lock():
-        run.begin(config, source.overrides, corpus, source.config_dirs)
+        run.begin(config, source.overrides, source.corpus, source.config_dirs)
         started = time.time()
         try:
             _compress(run, source, parts, compression, texts, rounds)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from crossrec.annotations import mismatch, parameters
-from crossrec.config import OUTSIDE, option_files, target_name
+from crossrec.config import OUTSIDE, option_files, target_name, target_of
 from crossrec.errors import CrossrecError
 from crossrec.ranges import at_least
 from crossrec.suggestions import nearest
@@ -65,10 +65,9 @@ def check_target(config: Mapping[str, Any], domains: Sequence[str] | None) -> No
     Raises:
         CrossrecError: it is none; the message names the nearest.
     """
-    target = config["target"]
-    if domains is None or target is None or target == "all" or str(target) in domains:
-        return
-    raise CrossrecError(f"target={target}: the data have no such domain{nearest(str(target), [*domains, 'all'])}")
+    target = target_of(config)
+    if domains is not None and target is not None and target not in domains:
+        raise CrossrecError(f"target={target}: the data have no such domain{nearest(target, [*domains, 'all'])}")
 
 
 def _nodes(key: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

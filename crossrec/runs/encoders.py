@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from crossrec.config import target_of
 from crossrec.data.randomness import numpy_generator, torch_generator
 from crossrec.data.schema import Corpus
 from crossrec.durations import span
@@ -156,9 +157,9 @@ def compare_encoders(
     corpus = prepare_corpus(configs[0])
     every = [item_texts(corpus, node["fields"], node["template"]) for node in nodes]
     sample = draw_sample(configs[0], corpus, every, texts)
-    target = configs[0]["target"]
+    target = target_of(configs[0])
     names = [d.name for d in sample.domains]
-    if target not in (None, "all") and target not in names:
+    if target is not None and target not in names:
         raise CrossrecError(f"target={target} has no validation query: choose {', '.join(names)} or all")
     found: list[Measured | Absent] = []
     for candidate, node, series in zip(candidates, nodes, every):
@@ -171,7 +172,7 @@ def compare_encoders(
     return Comparison(
         source=str(corpus.provenance.get("source", "corpus")),
         sample=sample,
-        target=names if target in (None, "all") else [str(target)],
+        target=names if target is None else [target],
         chance=sample.chance(),
         found=found,
     )

@@ -15,6 +15,7 @@ from crossrec.data.schema import Corpus
 from crossrec.encoders.base import tables
 from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.errors import CrossrecError
+from crossrec.runs.assemble import trained_domains
 from crossrec.runs.matching import TOWERS, Part, check, pairs, parts, refusal
 from crossrec.runs.source import Source
 from crossrec.strategies.base import Strategy
@@ -94,7 +95,7 @@ class _Taking:
     def __init__(self, model: Strategy, config: Mapping[str, Any], corpus: Corpus, source: Source) -> None:
         self.model, self.config, self.corpus, self.source = model, config, corpus, source
         earlier = source.run.metrics.get("init") or {}
-        learnt = sorted({*self.trained(True), *earlier.get("learnt", [])})
+        learnt = sorted({*self.trained, *earlier.get("learnt", [])})
         self.found = HandOver(source.run.id, source.sha256, learnt=learnt)
 
     def made(self) -> HandOver:
@@ -180,18 +181,12 @@ class _Taking:
     @cached_property
     def known(self) -> dict[str, int]:
         """Name of each domain that the other run trained on -> its index there."""
-        return {d.name: d.index for d in self.source.corpus(self.corpus).domains if d.name in self.trained(True)}
+        return {d.name: d.index for d in self.source.corpus(self.corpus).domains if d.name in self.trained}
 
-    def trained(self, there: bool) -> list[str]:
-        """Names of the domains that train, there or here."""
-        from hydra.utils import get_class
-
-        from crossrec.runs.assemble import target_index
-
-        config = self.source.config if there else self.config
-        corpus = self.source.corpus(self.corpus) if there else self.corpus
-        strategy = cast(type[Strategy], get_class(config["strategy"]["_target_"]))
-        return list(strategy.train_domains(corpus.domains, target_index(config, corpus)))
+    @cached_property
+    def trained(self) -> list[str]:
+        """Names of the domains that the other run trained on."""
+        return trained_domains(self.source.config, self.source.corpus(self.corpus))
 
     def other_ids(self, here: Part, there: Part) -> str:
         """Why a table's rows stand for other ids than there; empty where they do not."""
@@ -200,7 +195,7 @@ class _Taking:
         if here.node.get("untrained") != "zero":  # a row for every id
             return ""
         mine, theirs = ((c["split"], c.get("positive_rating")) for c in (self.config, self.source.config))
-        same = mine == theirs and self.trained(False) == self.trained(True)
+        same = mine == theirs and trained_domains(self.config, self.corpus) == self.trained
         return "" if same else "its rows are items with training rows, and other items have some"
 
     def mixing(self, tower: str) -> None:

@@ -42,7 +42,7 @@ def write_record(run: RunFolder, folder: Path, metrics: Sequence[str], domains: 
     from omegaconf import OmegaConf
 
     config = run.config
-    fingerprint = json.loads((run.path / "corpus.json").read_text())["fingerprint"]
+    fingerprint = run.fingerprint
     shown, lost = portable_config(config)
     write_text(record.config_path, OmegaConf.to_yaml(OmegaConf.create(shown)))
     write_json(record.path / "overrides.json", portable_words(run.overrides))
@@ -70,8 +70,7 @@ def check_record(record: RunFolder) -> None:
         CrossrecError: they make another id.
     """
     identity = _identity(record)
-    corpus = json.loads((record.path / "corpus.json").read_text())
-    made = run_id(record.config, corpus["fingerprint"], lambda name, read: identity["outside"].get(name))
+    made = run_id(record.config, record.fingerprint, lambda name, read: identity["outside"].get(name))
     if made != record.id and all(key.startswith("data.") for key in identity["lost"]):
         raise CrossrecError(
             f"{record.path} is not the record of the run it is named after (its config and corpus make {made}): take "

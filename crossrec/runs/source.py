@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,7 @@ class Source:
     """
 
     def __init__(self, path: Path) -> None:
-        if not (path / "config.yaml").is_file():
-            raise CrossrecError(
-                f"init.from={path} is not a run folder (it has no config.yaml); `crossrec ls runs` lists runs"
-            )
-        self.run = RunFolder(path.resolve())
+        self.run = RunFolder(RunFolder.existing(path, "init.from=").path.resolve())
         if not self.run.finished:
             raise CrossrecError(
                 f"init.from={path} is {self.run.state}, not finished; this line trains it to its end: {self.run.line()}"
@@ -51,26 +46,40 @@ class Source:
     @cached_property
     def state(self) -> Mapping[str, Any]:
         """Name -> value, of the selected epoch."""
-        checkpoint = torch.load(self.run.best, map_location="cpu", weights_only=True)
-        state: Mapping[str, Any] = checkpoint["state_dict"]
-        return state
+        return _state(self.run.best)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Hash of the names and values of :attr:`state`, wherever and however they are stored."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.state.items()):
-            if isinstance(value, Tensor):
-                digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-                digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-            else:
-                digest.update(f"{name} {value!r}\n".encode())
-        return digest.hexdigest()
+        stat = self.run.best.stat()
+        return _sha256(self.run.best, stat.st_size, stat.st_mtime_ns)
 
     def corpus(self, here: Corpus) -> Corpus:
         """Return the corpus it was trained on; ``here`` where it is the same one."""
-        return here if self.has(here) else recorded_corpus(self.run)
+        return here if self.has(here) else self._own
+
+    @cached_property
+    def _own(self) -> Corpus:
+        return recorded_corpus(self.run)
 
     def has(self, corpus: Corpus) -> bool:
         """Whether it was trained on this corpus."""
-        return bool(json.loads((self.run.path / "corpus.json").read_text())["fingerprint"] == corpus.fingerprint)
+        return self.run.fingerprint == corpus.fingerprint
+
+
+def _state(checkpoint: Path) -> Mapping[str, Any]:
+    state: Mapping[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return state
+
+
+@lru_cache(maxsize=256)
+def _sha256(checkpoint: Path, size: int, changed: int) -> str:
+    """Hash of a checkpoint's values, once for a file of this size and time."""
+    digest = hashlib.sha256()
+    for name, value in sorted(_state(checkpoint).items()):
+        if isinstance(value, Tensor):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            digest.update(f"{name} {value!r}\n".encode())
+    return digest.hexdigest()

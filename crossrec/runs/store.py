@@ -94,15 +94,17 @@ class RunFolder:
         return cls((Path(config["paths"]["runs"]) / run_id(config, fingerprint, outside)).resolve())
 
     @classmethod
-    def existing(cls, path: Path) -> RunFolder:
-        """Open a folder that must hold a run.
+    def existing(cls, path: Path, said: str = "") -> RunFolder:
+        """Open a folder that must hold a run; ``said`` is what it was given as, for the message.
 
         Raises:
             CrossrecError: there is no run.
         """
         run = cls(path)
         if not run.config_path.is_file():
-            raise CrossrecError(f"{path} is not a run folder (it has no config.yaml); `crossrec ls runs` lists runs")
+            raise CrossrecError(
+                f"{said}{path} is not a run folder (it has no config.yaml); `crossrec ls runs` lists runs"
+            )
         return run
 
     @property
@@ -183,6 +185,16 @@ class RunFolder:
     def versions(self) -> dict[str, Any]:
         """Versions of Python and the packages, and the git revision, that began the run."""
         return cast(dict[str, Any], json.loads((self.path / "versions.json").read_text()))
+
+    @property
+    def corpus(self) -> dict[str, Any]:
+        """What is known of the corpus: its content address, and where it lies or, of a record, what its domains are."""
+        return cast(dict[str, Any], json.loads((self.path / "corpus.json").read_text()))
+
+    @property
+    def fingerprint(self) -> str:
+        """Content address of the corpus that the run was trained on."""
+        return str(self.corpus["fingerprint"])
 
     @property
     def overrides(self) -> list[str]:

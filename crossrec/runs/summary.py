@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossrec.config import target_name
+from crossrec.config import target_name, target_of
 from crossrec.runs.store import RunFolder
 
 if TYPE_CHECKING:
@@ -113,17 +113,16 @@ def item_encoder_name(node: Mapping[str, Any]) -> str:
 def _line(run: RunFolder) -> list[str]:
     config: dict[str, Any] = run.config
     state = run.state
-    target = config["target"]
     values: dict[str, float] = {}
     if run.finished:
-        values = domain_rows(run.metrics["test"]).get("macro" if target in (None, "all") else target, {})
+        values = domain_rows(run.metrics["test"]).get(target_of(config) or "macro", {})
     return [
         run.id,
         target_name(config["strategy"]),
         item_encoder_name(config["item_encoder"]),
         target_name(config["user_encoder"]),
         ",".join(config["adaptation"]) or "-",
-        str(target),
+        str(config["target"]),
         str(config["seed"]),
         state,
         *(f"{values[n]:.4f}" if n in values else "" for n in ("recall@10", "ndcg@10")),

@@ -156,7 +156,7 @@ def _opened(folders: Sequence[Path]) -> dict[str, RunFolder]:
 
 
 def _comparable(first: RunFolder, other: RunFolder) -> None:
-    prints = [json.loads((run.path / "corpus.json").read_text())["fingerprint"] for run in (first, other)]
+    prints = [run.fingerprint for run in (first, other)]
     if prints[0] != prints[1]:
         raise CrossrecError(
             f"{first.id} and {other.id} are on different data (corpora {prints[0][:12]} and {prints[1][:12]}): "

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from crossrec.config import quoted
+from crossrec.config import quoted, target_of
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
 from crossrec.studies.records import KnownCorpus, Records
 from crossrec.studies.study import Job, Study
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 @dataclass(frozen=True)
@@ -68,19 +71,16 @@ def plan(
     from crossrec.studies.checks import check_domains, check_metrics, tried
 
     configs: list[tuple[Job, dict[str, Any]]] = []
-    known: dict[str, tuple[str, ...] | None] = {}
     searched = {row.name: row for row in study.rows if row.search}
     for job in study.jobs(overrides):
         with _of_row(study, job.row):
             config = resolve.compose(job.overrides)
             check_metrics(study, config)
-            domains = resolve.domain_names(config)
-            check_target(config, domains)
+            check_target(config, resolve.domain_names(config))
         if row := searched.pop(job.row, None):
             tried(study, row, job.overrides, resolve.compose)
-        known[job.data] = _both(known.get(job.data, ()), domains)
         configs.append((job, config))
-    check_domains(study, known)
+    check_domains(study, _by_data((job.data, resolve.domain_names(config)) for job, config in configs))
     by_key = {_key(job): (job, config) for job, config in configs}
     found: dict[_Key, Planned] = {}
 
@@ -94,10 +94,7 @@ def plan(
         return found[key]
 
     made = [planned(_key(job)) for job, _ in configs]
-    there: dict[str, tuple[str, ...] | None] = {}
-    for one in made:
-        there[one.job.data] = _both(there.get(one.job.data, ()), one.domains)
-    check_domains(study, there)
+    check_domains(study, _by_data((one.job.data, one.domains) for one in made))
     if trains and not all(one.run.finished for one in made):
         resolve.check_data()
     return made
@@ -121,8 +118,7 @@ def _planned(resolve: Resolver, job: Job, config: dict[str, Any], source: Planne
         config = {**config, "init": {**config["init"], "from": folder}}
         waits = source.label if source.waits or not resolve.has_weights(source.run) else ""
     _, corpus, run = resolve.locate(config, waiting=bool(waits))
-    target = None if config["target"] in (None, "all") else str(config["target"])
-    return Planned(job, run, corpus.domains, target, waits)
+    return Planned(job, run, corpus.domains, target_of(config), waits)
 
 
 @contextmanager
@@ -133,8 +129,13 @@ def _of_row(study: Study, row: str) -> Iterator[None]:
         raise CrossrecError(f"{study.path}, row {row!r}: {error}") from error
 
 
-def _both(some: tuple[str, ...] | None, more: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    return None if some is None or more is None else tuple(dict.fromkeys([*some, *more]))
+def _by_data(pairs: Iterable[tuple[str, tuple[str, ...] | None]]) -> dict[str, tuple[str, ...] | None]:
+    """Data set -> all names of domains of its jobs; None where one of them is not known."""
+    found: dict[str, tuple[str, ...] | None] = {}
+    for data, names in pairs:
+        before = found.get(data, ())
+        found[data] = None if names is None or before is None else tuple(dict.fromkeys([*before, *names]))
+    return found
 
 
 class Resolved(NamedTuple):
@@ -158,6 +159,7 @@ class Resolver:
     def __init__(self, config_dirs: Sequence[Path] = (), records: Records | None = None) -> None:
         self.config_dirs = config_dirs
         self.records = records
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._corpora: dict[str, KnownCorpus] = {}
         self._names: dict[str, tuple[str, ...] | None] = {}
         self._unread: list[tuple[Mapping[str, Any], KnownCorpus]] = []
@@ -178,7 +180,13 @@ class Resolver:
         """
         from crossrec.config import compose, plain
 
-        return plain(compose(words, config_dirs=self.config_dirs))
+        *others, last = words or [""]
+        if not last.startswith("seed="):
+            return plain(compose(words, config_dirs=self.config_dirs))
+        if (key := tuple(others)) not in self._composed:  # jobs of one setting differ in the seed, their last word
+            self._composed[key] = compose(words, config_dirs=self.config_dirs)
+        self._composed[key]["seed"] = int(last.removeprefix("seed="))
+        return plain(self._composed[key])
 
     def domain_names(self, config: Mapping[str, Any]) -> tuple[str, ...] | None:
         """Names of the domains of a config's data as records or the source's options tell them; None where none do.
@@ -186,12 +194,12 @@ class Resolver:
         Raises:
             CrossrecError: an option of the source is wrong.
         """
-        from crossrec.config import build
+        from crossrec.runs.corpus import source_of
 
         content = _content(config)
         if content not in self._names:
             known = None if self.records is None else self.records.corpus(config)
-            names = known.domains if known else build(config["data"]["source"]).domain_names()
+            names = known.domains if known else source_of(config["data"]).domain_names()
             self._names[content] = None if names is None else tuple(names)
         return self._names[content]
 
@@ -213,17 +221,16 @@ class Resolver:
         Raises:
             CrossrecError: its corpus cannot be prepared.
         """
-        from crossrec.runs.identity import here, here_or, weights_name
+        from crossrec.runs.identity import here_or, weights_name
 
         content = _content(config)
         if content not in self._corpora:
             self._corpora[content] = self._corpus(config)
         corpus = self._corpora[content]
-        outside = here_or(self.records.outside) if self.records else here
+        outside = dict(self.records.outside) if self.records else {}
         if waiting:
-            missing, known = weights_name(Path(config["init"]["from"]).name), outside
-            outside = lambda name, read: None if name == missing else known(name, read)  # noqa: E731
-        run = RunFolder.of(config, corpus.fingerprint, outside)
+            outside[weights_name(Path(config["init"]["from"]).name)] = "not there yet"
+        run = RunFolder.of(config, corpus.fingerprint, here_or(outside))
         if self.records and not run.finished:
             run = self.records.runs.get(run.id, run)
         return Resolved(config, corpus, run)

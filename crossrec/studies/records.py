@@ -67,7 +67,7 @@ def read_records(folder: Path) -> Records:
         outside += list(outside_of(run).items())
         lost = json.loads((run.path / "identity.json").read_text())["lost"]
         if not any(_of_data(key) for key in lost):
-            corpus = json.loads((run.path / "corpus.json").read_text())
+            corpus = run.corpus
             data = OmegaConf.to_container(OmegaConf.select(OmegaConf.load(run.config_path), "data"), resolve=False)
             corpora.append((_text(data), KnownCorpus(corpus["fingerprint"], tuple(corpus["domains"]))))
     return Records(folder, runs, _agreed(corpora), _agreed(outside))

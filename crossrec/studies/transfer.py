@@ -18,7 +18,6 @@ from crossrec.studies.twins import (
     Twin,
     candidates,
     find_twin,
-    fingerprint,
     judge,
     named,
     refusal,
@@ -193,8 +192,8 @@ def _same_but_seed(first: RunFolder, other: RunFolder) -> None:
     a, b = first.config, other.config
     seeds = (str(a["seed"]), str(b["seed"]))
     differ = {key: v for key, v in science_differences(a, b).items() if not (key.endswith("seed") and v == seeds)}
-    if fingerprint(first) != fingerprint(other):
-        differ["data"] = (fingerprint(first)[:12], fingerprint(other)[:12])
+    if first.fingerprint != other.fingerprint:
+        differ["data"] = (first.fingerprint[:12], other.fingerprint[:12])
     for key, values in differ.items():
         raise CrossrecError(
             f"{other.id} is not {first.id} with another seed ({key} is {values[1]}, not {values[0]}): give runs that "

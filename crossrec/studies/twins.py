@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from crossrec.config import option_files
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import MACHINE, SCIENCE, beginning
+from crossrec.runs.identity import MACHINE, SCIENCE
 from crossrec.runs.store import RunFolder
 from crossrec.studies.compare import config_differences
 
@@ -65,9 +64,8 @@ def science_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str,
     """
     kept = []
     for config in (a, b):
-        made = {key: config[key] for key in SCIENCE if key in config}
+        made = {key: config[key] for key in (*SCIENCE, "init") if key in config}
         made["trainer"] = {k: v for k, v in config.get("trainer", {}).items() if k not in MACHINE}
-        made["init"] = beginning(config) or {}
         kept.append(made)
     # texts of one batch of a text model do not count, as in the run id
     found = config_differences(kept)
@@ -147,7 +145,7 @@ def judge(
             continue
         free = key in own or (group == "sampler" and bool(config["sampler"].get("ratios")))
         (allowed if free else refused)[key] = values
-    prints = tuple(fingerprint(r)[:12] for r in (run, candidate.run))
+    prints = tuple(r.fingerprint[:12] for r in (run, candidate.run))
     if prints[0] != prints[1]:
         refused["data"] = prints
     return allowed, refused
@@ -199,11 +197,6 @@ def twin_line(run: RunFolder, config: Mapping[str, Any], domain: str) -> str:
 def _splits(config: Mapping[str, Any], domain: str) -> bool:
     names = config["split"].get("evaluated")
     return names is None or domain in names
-
-
-def fingerprint(run: RunFolder) -> str:
-    """Content address of the corpus that a run was trained on."""
-    return str(json.loads((run.path / "corpus.json").read_text())["fingerprint"])
 
 
 def _keys(node: Mapping[str, Any], prefix: str = "") -> Iterable[str]:

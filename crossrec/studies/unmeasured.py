@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,7 +43,7 @@ def standing(jobs: Sequence[Planned]) -> Standing:
         elif run.metrics.get("best_epoch") is None:
             made.without.append(run)
         else:
-            fingerprint = json.loads((run.path / "corpus.json").read_text())["fingerprint"]
+            fingerprint = run.fingerprint
             if fingerprint not in corpora:
                 corpora[fingerprint] = recorded_corpus(run)
             several = len(trained_domains(run, corpora[fingerprint])) > 1
