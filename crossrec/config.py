@@ -124,6 +124,18 @@ def option_files(group: str, config_dirs: Sequence[Path] = ()) -> dict[str, tupl
     return found
 
 
+def sets(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the file of an option sets besides itself: its keys, and group -> option of the choices it overrides."""
+    import yaml
+
+    node = yaml.safe_load(path.read_text()) or {}
+    chosen: dict[str, str] = {}
+    for entry in node.pop("defaults", []):
+        for key, option in entry.items() if isinstance(entry, Mapping) else ():
+            chosen[key.removeprefix("override ").lstrip("/")] = option
+    return node, chosen
+
+
 def compose(overrides: Sequence[str] = (), name: str = "train", config_dirs: Sequence[Path] = ()) -> DictConfig:
     """Compose a config outside of a Hydra application.
 

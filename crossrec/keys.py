@@ -25,6 +25,9 @@ OPTIONAL = ("experiment", "adaptation", "callbacks")
 
 TYPES: Mapping[str, Any] = {
     "checkpoint_every_n_steps": int | None,
+    "positive_rating": float | None,
+    "negatives": str,
+    "init.from": str | None,
     "evaluation.protocol": str,
     "evaluation.n_candidates": int | None,
     "evaluation.candidate_sampling": str | None,
@@ -96,7 +99,12 @@ def _check_objects(raw: Mapping[str, Any], config_dirs: Sequence[Path]) -> None:
                 f"{key}.{without[0]} has no effect, because nothing is built here: choose another {key}"
             )
     terms = raw.get("adaptation") or {}
-    for name, term in terms.items() if "_target_" not in terms else ():
+    if "_target_" in terms:
+        raise CrossrecError(
+            f"the yaml of {terms['_target_']} does not say under which name it goes: "
+            "its first line must be `# @package adaptation.NAME`"
+        )
+    for name, term in terms.items():
         if isinstance(term, Mapping) and not term.get("_target_"):
             chosen = [other for other in terms if other != name]
             raise CrossrecError(not_chosen(f"adaptation.{name}.{next(iter(term), '')}", chosen, config_dirs))

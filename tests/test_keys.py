@@ -41,6 +41,9 @@ WRONG = {
     "evaluation.valid_queries=x": r"evaluation\.valid_queries='x' must be a whole number or null",
     "checkpoint_every_n_steps=x": r"checkpoint_every_n_steps='x' must be a whole number or null",
     "paths.runs=null": r"paths\.runs=None must be a text",
+    "positive_rating=abc": r"positive_rating='abc' must be a number or null",
+    "negatives=[popularity]": r"negatives=\['popularity'\] must be a text",
+    "init.from=[runs]": r"init\.from=\['runs'\] must be a text or null",
 }
 
 
@@ -79,7 +82,8 @@ def test_our_own_files_have_known_keys(group: str) -> None:
 def test_every_value_of_the_evaluation_has_a_type() -> None:
     keys = yaml.safe_load((conf_dir() / "evaluation" / "full.yaml").read_text())
     assert {f"evaluation.{key}" for key in keys} == {key for key in TYPES if key.startswith("evaluation.")}
-    assert set(GROUPS) >= {key.partition(".")[0] for key in TYPES} - {"paths", "checkpoint_every_n_steps"}
+    train = yaml.safe_load((conf_dir() / "train.yaml").read_text())
+    assert {*GROUPS, *train} >= {key.partition(".")[0] for key in TYPES}
 
 
 def test_what_crossrec_hands_over_is_no_option() -> None:

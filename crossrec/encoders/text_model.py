@@ -50,6 +50,15 @@ class TextModel(Protocol):
         ...
 
 
+READS = ("model", "pooling", "prefix", "max_length")
+"""Options of a text encoder that make, with the model's files, the vector of a text."""
+
+
+def text_model_of(node: Mapping[str, Any]) -> TextModel:
+    """Open the text model that a text encoder's config names; see :func:`open_text_model`."""
+    return open_text_model(*(node[key] for key in READS))
+
+
 def open_text_model(
     model: str, pooling: Pooling | None = "mean", prefix: str = "", max_length: int | None = 64
 ) -> TextModel:

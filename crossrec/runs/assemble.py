@@ -25,6 +25,7 @@ from crossrec.evaluation.protocols import Sampled, protocol
 from crossrec.objectives.base import Objective
 from crossrec.runs.config_check import check_target
 from crossrec.runs.corpus import recorded_corpus
+from crossrec.runs.identity import FROZEN
 from crossrec.runs.optimizers import optimizer_of, scheduler_of
 from crossrec.runs.record import needs_weights
 from crossrec.runs.store import RunFolder
@@ -134,7 +135,7 @@ def _check_negatives(config: Mapping[str, Any], objective: Objective) -> None:
 
 def _check_tuning(config: Mapping[str, Any], trains: bool, full: bool) -> None:
     """Refuse to train a text model where there is none, where nothing trains, or on whole catalogues."""
-    tuning: Tuning = build(config.get("tuning", {"_target_": "crossrec.encoders.tuning.Frozen"}))
+    tuning: Tuning = build(config.get("tuning", FROZEN))
     if isinstance(tuning, Frozen):
         return
     if not _has_key(config["item_encoder"], "tuning"):

@@ -108,13 +108,13 @@ def available() -> tuple[list[Candidate], list[str]]:
     Returns:
         The candidates; and of every known package that is missing, what to install.
     """
-    from crossrec.encoders.text_model import open_text_model
+    from crossrec.encoders.text_model import text_model_of
 
     found, missing = [], []
     for name, words in PACKAGED.items():
         node = Candidate(name, words).config(())["item_encoder"]
         try:
-            open_text_model(*(node[key] for key in ("model", *OPTIONS)))
+            text_model_of(node)
         except CrossrecError as error:
             missing.append(f"{name}: {error}")
         else:

@@ -22,7 +22,7 @@ from crossrec.encoders.model_files import file_digest
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.encoders.projection import INSIDE, ProjectedText
 from crossrec.encoders.text import TextEncoder
-from crossrec.encoders.text_model import TextModel, open_text_model
+from crossrec.encoders.text_model import TextModel, text_model_of
 from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import Assembly, load_run, restore
 from crossrec.runs.compressed import MODEL, REPORT, text_encoders
@@ -87,7 +87,7 @@ def _compress(
     _write_weights(run, source, parts)
     made = restore(run)
     (node,) = text_encoders(run.effective["item_encoder"])
-    after = open_text_model(node["model"], node["pooling"], node["prefix"], node["max_length"])
+    after = text_model_of(node)
     pace = _speeds(before, after, texts, rounds)
     trainer: Any = evaluator(run.config)
     record: dict[str, Any] = {key: source.metrics[key] for key in ("monitor", "protocol", "best_epoch", "best_score")}

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import TEXT_ENCODER
+from crossrec.runs.identity import FROZEN, TEXT_ENCODER
 
 MODEL = "text_model"
 """Folder of the compressed text model."""
 
 REPORT = "compression.json"
 """What was measured before and after."""
-
-FROZEN: Mapping[str, Any] = {"_target_": "crossrec.encoders.tuning.Frozen"}
 
 
 def text_encoders(node: Any) -> Iterator[Mapping[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from crossrec.annotations import mismatch, parameters
-from crossrec.config import OUTSIDE, option_files, target_name, target_of
+from crossrec.config import OUTSIDE, option_files, sets, target_name, target_of
 from crossrec.errors import CrossrecError
 from crossrec.ranges import at_least
 from crossrec.suggestions import nearest
@@ -40,18 +40,14 @@ def check(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
         value = config[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise CrossrecError(f"{key}={value!r} must be a whole number from {least} on")
-    if "_target_" in config["adaptation"]:
-        raise CrossrecError(
-            f"the yaml of {config['adaptation']['_target_']} does not say under which name it goes: "
-            "its first line must be `# @package adaptation.NAME`"
-        )
     precision = config["trainer"].get("precision", "32")
     if str(precision) not in PRECISIONS:
         raise CrossrecError(f"trainer.precision={precision} must be {', '.join(PRECISIONS)}")
     at_least("trainer.check_val_every_n_epoch", config["trainer"].get("check_val_every_n_epoch"), 1)
     nodes = [found for key in config if key != "data" for found in _nodes(key, config[key])]
+    setters = _setters(config, overrides)
     for key, node in sorted(nodes, key=lambda found: (found[0] != "trainer", found[0].count("."))):
-        check_node(key, node, _setters(config, overrides))
+        check_node(key, node, setters)
     check_monitor(config)
 
 
@@ -153,13 +149,10 @@ def _setters(config: Mapping[str, Any], overrides: Sequence[str]) -> list[tuple[
 
 def _set_by(key: str, option: str, setters: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """Say which choice set an option of another group, and what that choice goes with; empty where none did."""
-    import yaml
-
     for group, name in setters:
         if name in (files := option_files(group)):
-            made = yaml.safe_load(files[name][1].read_text()) or {}
+            made, chosen = sets(files[name][1])
             if option in (made.get(key) or {}):
-                with_it = {k: v for d in made.get("defaults", []) if isinstance(d, Mapping) for k, v in d.items()}
-                wanted = with_it.get(f"override /{key}")
+                wanted = chosen.get(key)
                 return f", which {group}={name} sets,", f": choose {key}={wanted}, or another {group}" if wanted else ""
     return "", ""

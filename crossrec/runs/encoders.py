@@ -24,7 +24,7 @@ from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.item_texts import item_texts
 from crossrec.encoders.model_files import ModelSize
-from crossrec.encoders.text_model import TextModel, open_text_model
+from crossrec.encoders.text_model import TextModel, text_model_of
 from crossrec.encoders.whitening import Kind, Whitening
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.anisotropy import mean_cosine
@@ -187,7 +187,7 @@ def _measure(
     whitenings: Sequence[Kind],
     tell: Callable[[str], None],
 ) -> Measured:
-    model = open_text_model(node["model"], node["pooling"], node["prefix"], node["max_length"])
+    model = text_model_of(node)
     rate, timed = texts_per_second(model, texts, node["batch_size"])
     estimate = f"{candidate.name}: {rate:,.0f} texts/s; {len(texts):,} take {span(len(texts) / rate)} where not cached"
     tell(estimate + ("" if sample.of == len(texts) else f", all {sample.of:,} {span(sample.of / rate)}"))

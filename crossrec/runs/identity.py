@@ -34,13 +34,16 @@ TEXT_ENCODER = "crossrec.encoders.text.TextEncoder"
 TEXT_ENCODERS = (TEXT_ENCODER, "crossrec.encoders.user_text.UserTextEncoder")
 """And of users."""
 
+FROZEN: Mapping[str, Any] = {"_target_": "crossrec.encoders.tuning.Frozen"}
+"""The group ``tuning`` of a text model that does not train."""
+
 NEUTRAL: Mapping[str, Mapping[str, Any]] = {
     TEXT_ENCODER: {
         "template": None,
         "per_domain": False,
         "experts": None,
         "gate_noise": False,
-        "tuning": {"_target_": "crossrec.encoders.tuning.Frozen"},
+        "tuning": FROZEN,
     },
     "crossrec.encoders.transformer.CausalTransformerEncoder": {"position_embedding": True},
 }
@@ -48,6 +51,17 @@ NEUTRAL: Mapping[str, Mapping[str, Any]] = {
 
 With that value they do not count, so that a new option makes no other runs of those.
 """
+
+
+def filled(node: Any) -> Any:
+    """A config with every option in it that came when there were recorded runs, at its neutral value."""
+    if isinstance(node, list):
+        return [filled(value) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    made = {key: filled(value) for key, value in node.items()}
+    return {**NEUTRAL.get(str(node.get("_target_")), {}), **made}
+
 
 OURS = ("crossrec", "torch", "pytorch_lightning")
 
@@ -131,8 +145,8 @@ def _content(node: Any, outside: Outside) -> Any:
             made[f"{key} source"] = outside(f"source {path}", partial(_source_hash, path))
     if node.get("_target_") in TEXT_ENCODERS:
         del made["batch_size"]
-        options = (node["model"], node["pooling"], node["prefix"], node["max_length"])
-        made["model"] = outside(f"model {' '.join(map(str, options))}", partial(_model_key, *options))
+        options = [str(node[key]) for key in ("model", "pooling", "prefix", "max_length")]
+        made["model"] = outside(f"model {' '.join(options)}", partial(_model_key, node))
     return made
 
 
@@ -147,10 +161,10 @@ def _weights_hash(path: Path) -> str:
     return Source(path).sha256
 
 
-def _model_key(model: str, pooling: Any, prefix: str, max_length: int | None) -> str:
-    from crossrec.encoders.text_model import open_text_model
+def _model_key(node: Mapping[str, Any]) -> str:
+    from crossrec.encoders.text_model import text_model_of
 
-    return open_text_model(model, pooling, prefix, max_length).key
+    return text_model_of(node).key
 
 
 def _source_hash(path: str) -> str | None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from crossrec.encoders.text_model import open_text_model
+from crossrec.encoders.text_model import READS, text_model_of
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import NEUTRAL, TEXT_ENCODER
+from crossrec.runs.identity import FROZEN, TEXT_ENCODER, filled
 
 TOWERS = ("user_encoder", "item_encoder")
 """Config groups, and modules of a strategy, whose weights are handed over."""
-
-READS = ("model", "pooling", "prefix", "max_length")
-"""Options of a text encoder that make, with the model's files, the vector of a text."""
 
 MEANS = ("fields", "template", "whitening", "whitening_dim", "per_domain", "adapter", "experts", "gate_noise")
 """Options of a text encoder, besides those and ``tuning``, that its adapter's weights go with."""
@@ -87,22 +84,18 @@ def check(here: Part, there: Part, run: str) -> None:
     if here.kind == TEXT_ENCODER:
         _check_text(here, there, run)
         return
-    mine, theirs = ({**NEUTRAL.get(part.kind, {}), **part.node} for part in (here, there))
+    mine, theirs = (filled(part.node) for part in (here, there))
     for key in dict.fromkeys([*mine, *theirs]):
         if key not in TRAINING | READING and mine.get(key) != theirs.get(key):
             raise refusal(f"{here.name}.{key}", mine.get(key), theirs.get(key), run)
 
 
 def _check_text(here: Part, there: Part, run: str) -> None:
-    mine, theirs = ({**NEUTRAL[TEXT_ENCODER], **part.node} for part in (here, there))
-    for key in READS:
+    mine, theirs = (filled(part.node) for part in (here, there))
+    for key in (*READS, *MEANS):
         if mine[key] != theirs[key] and not (key == "model" and _same_model(mine, theirs)):
             raise refusal(f"{here.name}.{key}", mine[key], theirs[key], run)
-    for key in MEANS:
-        if mine[key] != theirs[key]:
-            raise refusal(f"{here.name}.{key}", mine[key], theirs[key], run)
-    frozen = NEUTRAL[TEXT_ENCODER]["tuning"]
-    if theirs["tuning"] == frozen:  # the towers of all regimes begin as the frozen model
+    if theirs["tuning"] == FROZEN:  # the towers of all regimes begin as the frozen model
         return
     kinds = [str(options["tuning"]["_target_"]).rpartition(".")[2] for options in (mine, theirs)]
     if kinds[0] != kinds[1]:
@@ -115,7 +108,7 @@ def _check_text(here: Part, there: Part, run: str) -> None:
 def _same_model(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     """Whether two names are of the same files."""
     try:
-        keys = {open_text_model(node["model"], *(mine[key] for key in READS[1:])).key for node in (mine, theirs)}
+        keys = {text_model_of({**mine, "model": node["model"]}).key for node in (mine, theirs)}
     except CrossrecError:  # the other's is not on this machine
         return False
     return len(keys) == 1

@@ -18,7 +18,7 @@ from crossrec.encoders.item_texts import item_texts
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.encoders.projection import MAP, ProjectedText
 from crossrec.encoders.text import TextEncoder
-from crossrec.encoders.text_model import TextModel, open_text_model
+from crossrec.encoders.text_model import TextModel, text_model_of
 from crossrec.encoders.tuned_text import TunedText
 from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import Assembly
@@ -76,7 +76,7 @@ def run_text(parts: Assembly, config: Mapping[str, Any]) -> RunText:
             "id_text"
         )
     node, tower = nodes[0], encoders[0].tower
-    model = open_text_model(node["model"], node["pooling"], node["prefix"], node["max_length"])
+    model = text_model_of(node)
     if isinstance(model, ProjectedText):
         raise CrossrecError("this run's vectors are principal components already: compress the run that it was made of")
     if tower is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossrec.config import option_files
+from crossrec.config import option_files, sets
 from crossrec.errors import CrossrecError
 from crossrec.runs.identity import MACHINE, SCIENCE
 from crossrec.runs.store import RunFolder
@@ -161,20 +161,11 @@ def refusal(candidate: Candidate, refused: Mapping[str, tuple[str, ...]]) -> str
 
 def set_by_strategy(config: Mapping[str, Any], config_dirs: Sequence[Path] = ()) -> tuple[set[str], dict[str, str]]:
     """What the yaml of a config's strategy sets outside of the strategy itself: dotted keys, and group -> option."""
-    import yaml
-
     for _, path in option_files("strategy", config_dirs).values():
-        node = yaml.safe_load(path.read_text()) or {}
-        if node.get("strategy", {}).get("_target_") != config["strategy"]["_target_"]:
-            continue
-        groups = {}
-        for entry in node.get("defaults", []):
-            for key, option in entry.items() if isinstance(entry, dict) else ():
-                group = key.removeprefix("override ").lstrip("/")
-                if group not in OWN:
-                    groups[group] = option
-        body = {k: v for k, v in node.items() if k not in ("defaults", *OWN)}
-        return set(_keys(body)), groups
+        node, chosen = sets(path)
+        if node.get("strategy", {}).get("_target_") == config["strategy"]["_target_"]:
+            body = {key: value for key, value in node.items() if key not in OWN}
+            return set(_keys(body)), {group: option for group, option in chosen.items() if group not in OWN}
     return set(), {}
 
 

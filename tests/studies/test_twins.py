@@ -162,3 +162,12 @@ def test_differences_count_as_in_the_run_id() -> None:
     assert science_differences(a, b) == {}
     b["optimizer"]["lr"] = 3
     assert science_differences(a, b) == {"optimizer.lr": ("0.001", "3")}
+
+
+def test_an_option_that_came_later_tells_no_older_run_apart() -> None:
+    config = composed(["user_encoder=transformer"])
+    node = config["user_encoder"]
+    older = {**config, "user_encoder": {k: v for k, v in node.items() if k != "position_embedding"}}
+    assert science_differences(config, older) == {}
+    other = {**config, "user_encoder": {**node, "position_embedding": False}}
+    assert science_differences(other, older) == {"user_encoder.position_embedding": ("false", "true")}
