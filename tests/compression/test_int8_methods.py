@@ -58,7 +58,6 @@ def test_a_network_without_linear_layers_is_refused(apply):
 
 
 def test_weight_only_keeps_vectors_better(apply):
-    pytest.importorskip("torchao", reason="crossrec[torchao] is not installed")
     made = apply(Int8WeightOnly())
     assert cosine(made) > 0.999 and memory(made.network) < 0.42 * memory(made.original.model.network)
     assert cosine(apply(Int8WeightOnly(embeddings=False))) > cosine(made)

@@ -77,7 +77,6 @@ def test_an_embedding_gives_its_rows():
 
 
 def test_weight_only_multiplies_the_rounded_weights(linear):
-    pytest.importorskip("torchao", reason="crossrec[torchao] is not installed")
     layer = WeightOnlyLinear.of(linear)
     found = layer.tensors()
     assert found["weight"].dtype == torch.int8

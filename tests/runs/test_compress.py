@@ -77,7 +77,6 @@ def test_the_result_is_a_run_of_its_own(source: RunFolder, method: str) -> None:
 
 
 def test_weight_only_int8_is_read_again(source: RunFolder) -> None:
-    pytest.importorskip("torchao", reason="crossrec[torchao] is not installed")
     made, report = compressed(source, "method=int8_weight_only")
     assert report["cosine"]["items"] > 0.99 and report["memory"][1] < 0.5 * report["memory"][0]
     main(["evaluate", str(made.path)])
