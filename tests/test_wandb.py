@@ -13,6 +13,7 @@ from crossrec.commands.train import composed
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
 from crossrec.runs.wandb_log import run_name, wandb_log
+from crossrec.studies.compare_plots import learning_curves
 
 wandb = pytest.importorskip("wandb", reason="pip install 'crossrec[wandb]'")
 pytestmark = pytest.mark.usefixtures("new_machine")
@@ -50,6 +51,8 @@ def test_the_numbers_do_not_depend_on_the_logger(small: list[str], tmp_path: Pat
     with_it = run([*small, "logger=wandb"])
     without = run([*small, f"paths.runs={tmp_path / 'without'}"])
     assert with_it.id == without.id and metrics(with_it) == metrics(without)
+    curves = learning_curves(with_it)
+    assert curves is not None and curves.equals(learning_curves(without))
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +92,8 @@ def test_a_resumed_run_goes_on_with_its_id_and_a_fresh_one_takes_its_place(
     assert seen == [(made.id, None), (made.id, "allow")]
     first, second = on_disk.offline_runs(made.path)
     assert (on_disk.exit_code(first), on_disk.exit_code(second)) == (1, 0)
+    curves = learning_curves(made)
+    assert curves is not None and curves["epoch"].to_list() == [0, 1]
 
 
 def test_a_run_that_is_open_elsewhere_is_not_joined(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,9 @@ def _fit_and_test(config: Mapping[str, Any], overrides: Sequence[str], corpus: A
     check(config, overrides)
     parts = assemble(config, corpus)
     model, data = parts.model, parts.datamodule
-    with _logger(config, run) as logger:
+    with _loggers(config, run) as loggers:
         callbacks, best = _callbacks(config, run, model.trains)
-        trainer: pl.Trainer = _trainer(config, run, logger, callbacks)
+        trainer: pl.Trainer = _trainer(config, run, loggers, callbacks)
         record: dict[str, Any] = {
             "monitor": config["evaluation"]["monitor"],
             "protocol": config["evaluation"]["protocol"],
@@ -190,7 +190,7 @@ def _callbacks(config: Mapping[str, Any], run: RunFolder, trains: bool) -> tuple
     return [best, *built, *Pruning.from_environment(), *resume], best
 
 
-def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: list[Any]) -> Any:
+def _trainer(config: Mapping[str, Any], run: RunFolder, loggers: Any, callbacks: list[Any]) -> Any:
     from pytorch_lightning.callbacks import TQDMProgressBar
 
     from crossrec.config import build
@@ -200,7 +200,7 @@ def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: 
         callbacks = [*callbacks, TQDMProgressBar(refresh_rate=20, leave=False)]
     return build(
         options,
-        logger=logger,
+        logger=loggers,
         callbacks=callbacks,
         default_root_dir=str(run.path),
         enable_checkpointing=any(type(c).__name__ == "ModelCheckpoint" for c in callbacks),
@@ -212,28 +212,33 @@ def _trainer(config: Mapping[str, Any], run: RunFolder, logger: Any, callbacks: 
 
 
 @contextmanager
-def _logger(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
-    """Build the logger; whatever happens, it is closed, so the next run of a sweep does not join it."""
+def _loggers(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
+    """Build the chosen logger and the CSV log beside it, which learning curves are drawn from; none with logger=none.
+
+    Whatever happens, W&B's run is closed, so the next run of a sweep does not join it.
+    """
     import torch
     from pytorch_lightning.loggers import CSVLogger
 
     from crossrec.config import build
     from crossrec.runs.csv_log import go_on
 
-    node = dict(config["logger"])
+    node, folder = config["logger"], str(run.path)
     if not node.get("_target_"):
         yield False
         return
-    if node["_target_"] == "crossrec.runs.wandb_log.WandbLog":
-        from crossrec.runs.wandb_log import wandb_log
+    with ExitStack() as stack:
+        chosen: Any
+        if node["_target_"] == "crossrec.runs.wandb_log.WandbLog":
+            from crossrec.runs.wandb_log import wandb_log
 
-        with wandb_log(config, run, main=is_main_process(config)) as logger:
-            yield logger
-    else:
-        logger = build(node, save_dir=str(run.path), name="log", version="")
-        if isinstance(logger, CSVLogger) and run.last.is_file() and is_main_process(config):
-            go_on(logger, int(torch.load(run.last, map_location="cpu", weights_only=True)["global_step"]))
-        yield logger
+            chosen = stack.enter_context(wandb_log(config, run, main=is_main_process(config)))
+        else:
+            chosen = build(node, save_dir=folder, name="log", version="")
+        log = chosen if isinstance(chosen, CSVLogger) else CSVLogger(folder, name="log", version="")
+        if run.last.is_file() and is_main_process(config):
+            go_on(log, int(torch.load(run.last, map_location="cpu", weights_only=True)["global_step"]))
+        yield [chosen] if chosen is log else [chosen, log]
 
 
 def quiet() -> None:
