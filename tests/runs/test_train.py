@@ -3,11 +3,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import polars as pl
+import polars
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EarlyStopping
 from running import REPO, crossrec, run
 
 from crossrec.commands.train import composed
@@ -25,11 +29,32 @@ def test_a_run_folder_is_self_sufficient(small: list[str]) -> None:
         assert (made.path / name).is_file(), name
     metrics = made.metrics
     assert metrics["split"]["domains"]["b"]["test"] == metrics["test"]["test/b/n_queries"] > 0
-    table = pl.read_parquet(made.path / "per_user" / "b.parquet")
+    table = polars.read_parquet(made.path / "per_user" / "b.parquet")
     assert table.height == metrics["test"]["test/b/n_queries"]
     assert table["ndcg@10"].mean() == pytest.approx(metrics["test"]["test/b/ndcg@10"], abs=1e-12)
     for checkpoint in (made.best, made.last):
         assert "state_dict" in torch.load(checkpoint, weights_only=True)
+
+
+def test_callbacks_and_the_log_get_every_metric_of_every_epoch(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(values: Mapping[str, Any]) -> dict[str, float]:
+        return {k: float(v) for k, v in values.items() if v is not None and k.startswith(("valid/", "test/"))}
+
+    def note(self: EarlyStopping, trainer: pl.Trainer, model: Strategy) -> None:
+        seen.append(measured(trainer.callback_metrics))
+
+    seen: list[dict[str, float]] = []
+    monkeypatch.setattr(EarlyStopping, "on_validation_end", note)
+    made = run([*small, "target=all"])
+    *rows, tested = filter(None, map(measured, polars.read_csv(made.path / "log" / "metrics.csv").to_dicts()))
+    assert rows == seen and len(seen) == 3  # two epochs, and the better one again
+    assert seen[-1] == seen[made.metrics["best_epoch"]]
+    valid, test = ({k: v for k, v in made.metrics[s].items() if k.count("/") == 2} for s in ("valid", "test"))
+    assert {"valid/a/ndcg@10", "valid/macro/ndcg@10"} < set(valid)
+    assert seen[-1] == pytest.approx({**valid, "valid/monitor": made.metrics["best_score"]})
+    assert tested == pytest.approx(test)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +167,7 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_metrics_of_the_uninterrupted_
     assert resumed.id == whole.id
     assert steps == list(range(checkpoint, total))  # it went on where it stood, and redid nothing before
     assert (resumed.path / "metrics.json").read_bytes() == (whole.path / "metrics.json").read_bytes()
-    logs = [pl.read_csv(r.path / "log" / "metrics.csv", infer_schema=False) for r in (whole, resumed)]
+    logs = [polars.read_csv(r.path / "log" / "metrics.csv", infer_schema=False) for r in (whole, resumed)]
     assert (
         logs[0].sort("step", "train/loss", "valid/monitor").equals(logs[1].sort("step", "train/loss", "valid/monitor"))
     )
