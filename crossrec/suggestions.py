@@ -8,13 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossrec.config import GROUPS, composed_by_hydra, options
+from crossrec.composing import composed_by_hydra
+from crossrec.config import GROUPS, options
 from crossrec.errors import CrossrecError
 
 
 def nearest(word: str, known: Sequence[str], what: str = "did you mean") -> str:
     """Return ``"; did you mean a, b?"`` with the known names nearest to ``word``, or all names when none is near."""
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.55)
+    folded: dict[str, list[str]] = {}
+    for name in known:
+        folded.setdefault(name.casefold(), []).append(name)
+    near = difflib.get_close_matches(word.casefold(), list(folded), n=3, cutoff=0.55)
+    close = [name for key in near for name in folded[key]]
     if close:
         return f"; {what} {', '.join(close)}?"
     if len(known) > 40:

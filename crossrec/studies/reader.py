@@ -11,8 +11,9 @@ from typing import Any
 
 from crossrec.errors import CrossrecError
 from crossrec.studies.beginnings import check_rows, named_row
+from crossrec.studies.published import read_published
 from crossrec.studies.search_space import Dimension, read_space, word_of
-from crossrec.studies.study import Row, Study, Tolerance
+from crossrec.studies.study import Published, Row, Study, Tolerance, refuse_seed
 from crossrec.suggestions import nearest
 
 KEYS = (
@@ -35,9 +36,11 @@ def read_study(path: Path) -> Study:
     if not path.is_file():
         raise CrossrecError(f"no study file {path}: experiments/ of a checkout has some")
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader), path)
         node = yaml.safe_load(text)
+    except UnicodeDecodeError as error:
+        raise CrossrecError(f"{path} is not UTF-8 text (byte {error.start + 1}): save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise CrossrecError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     return _Reader(path, node).study()
@@ -80,22 +83,20 @@ class _Reader:
         ):
             raise self.error("tolerance must be a mapping of relative and absolute to numbers from 0 on")
         self.known(tolerance, ("relative", "absolute"), "tolerance.")
-        if node.get("published") and not tolerance:
-            raise self.error("published values need a tolerance, e.g. tolerance: {relative: 0.02}")
         metrics = self.words(node["metrics"], "metrics")
         domains = self.words(node["domains"], "domains") if node.get("domains") else None
         return Study(
             path=self.path,
             name=str(node.get("name", self.path.stem)),
             title=str(node.get("title", node.get("name", self.path.stem))),
-            base=self.words(node.get("base"), "base"),
-            data={str(name): self.words(words, f"data.{name}") for name, words in data.items()},
+            base=self.overrides(node.get("base"), "base"),
+            data={str(name): self.overrides(words, f"data.{name}") for name, words in data.items()},
             rows=rows,
             seeds=self.seeds(),
             metrics=metrics,
             domains=domains,
             baseline=baseline,
-            published=self.published(names, [str(d) for d in data], metrics, domains),
+            published=self.published(names, [str(d) for d in data], metrics, domains) if node.get("published") else {},
             source=str(node.get("source", "")),
             protocol=str(node.get("protocol", "")),
             tolerance=Tolerance(**{k: float(v) for k, v in tolerance.items()}),
@@ -117,6 +118,11 @@ class _Reader:
         if not isinstance(node, list) or not all(isinstance(w, str) for w in node):
             raise self.error(f"{key} must be a list of words, such as [strategy=mmd, 'adaptation=[mmd]'], not {node!r}")
         return tuple(node)
+
+    def overrides(self, node: Any, key: str) -> tuple[str, ...]:
+        words = self.words(node, key)
+        refuse_seed(f"{self.path}: {key}", words)
+        return words
 
     def seeds(self) -> tuple[int, ...]:
         seeds = self.node["seeds"]
@@ -150,13 +156,13 @@ class _Reader:
     def row(self, name: str, node: Any) -> list[Row]:
         key = f"rows.{name}"
         if not isinstance(node, dict):
-            return [Row(name, self.words(node, key))]
+            return [Row(name, self.overrides(node, key))]
         self.known(node, ROW_KEYS, f"{key}.")
-        overrides = self.words(node.get("overrides"), f"{key}.overrides")
+        overrides = self.overrides(node.get("overrides"), f"{key}.overrides")
         runs = node.get("runs") or [[]]
         if not isinstance(runs, list):
             raise self.error(f"{key}.runs must be a list of lists of overrides")
-        parts = tuple(self.words(run, f"{key}.runs") for run in runs)
+        parts = tuple(self.overrides(run, f"{key}.runs") for run in runs)
         over = node.get("over")
         search = self.search(node.get("search") or {}, key, over)
         if over is None:
@@ -164,6 +170,7 @@ class _Reader:
         if not isinstance(over, dict) or len(over) != 1 or not all(isinstance(v, list) and v for v in over.values()):
             raise self.error(f"{key}.over must map one config key to a list of values")
         ((parameter, values),) = over.items()
+        refuse_seed(f"{self.path}: {key}.over", [f"{parameter}={values}"])
         short = re.sub(r"^.*\.", "", parameter)
         return [
             Row(
@@ -176,6 +183,17 @@ class _Reader:
             for word in map(word_of, values)
         ]
 
+    def published(
+        self, rows: Sequence[str], data: Sequence[str], metrics: Sequence[str], domains: Sequence[str] | None
+    ) -> Published:
+        name = str(self.node["published"])
+        if not (self.path.parent / name).is_file():
+            raise self.error(f"published: no file {name} beside the study")
+        for key, example in (("tolerance", "tolerance: {relative: 0.02}"), ("source", "source: A. Author, 2024")):
+            if not self.node.get(key):
+                raise self.error(f"published values need a {key}, e.g. {example}")
+        return read_published(self.path.parent / name, self.path.name, rows, data, metrics, domains)
+
     def search(self, node: Any, key: str, over: Any) -> tuple[Dimension, ...]:
         if not isinstance(node, dict):
             raise self.error(f"{key}.search must map config keys to search spaces")
@@ -186,66 +204,6 @@ class _Reader:
             if isinstance(over, dict) and searched in over:
                 raise self.error(f"{key}: {searched} is both searched and given by over")
         return space
-
-    def published(
-        self, rows: Sequence[str], data: Sequence[str], metrics: Sequence[str], domains: Sequence[str] | None
-    ) -> dict[tuple[str, str, str, str], tuple[float, float | None]]:
-        """Read the CSV of published values, ``dataset,method,domain,metric,value,std``; other methods stay out.
-
-        ``dataset`` is a name of the study's ``data``, and is there exactly when the study names any.
-        """
-        name = self.node.get("published")
-        if name is None:
-            return {}
-        import polars as pl
-
-        path = self.path.parent / str(name)
-        if not path.is_file():
-            raise self.error(f"published: no file {name} beside the study")
-        try:
-            frame = pl.read_csv(path, infer_schema=False)
-        except pl.exceptions.PolarsError as error:
-            raise CrossrecError(f"{path} is not a CSV table: {error}") from None
-        named = len(data) > 1 or bool(data[0])
-        wanted = ("dataset", "method", "domain", "metric", "value")[0 if named else 1 :]
-        missing = [c for c in wanted if c not in frame.columns]
-        if missing:
-            raise CrossrecError(f"{path} has no column {missing[0]!r}; it needs {', '.join(wanted)}")
-        if "dataset" in frame.columns and not named:
-            raise CrossrecError(
-                f"{path} has a column 'dataset', but {self.path.name} names no data: leave it out, or name them "
-                f"as in data: {{ml-100k: [data=movielens]}}"
-            )
-        if not self.node.get("source"):
-            raise self.error("published values need a source: say where they are from")
-        found: dict[tuple[str, str, str, str], tuple[float, float | None]] = {}
-        for line, entry in enumerate(frame.iter_rows(named=True), 2):
-            key = (
-                entry["method"],
-                entry["dataset"] if named else "",
-                entry["domain"],
-                entry["metric"],
-            )
-            try:
-                value = float(entry["value"])
-                std = float(entry["std"]) if entry.get("std") else None
-            except (TypeError, ValueError):
-                raise CrossrecError(f"{path}, line {line}: value and std must be numbers") from None
-            if not math.isfinite(value) or not math.isfinite(std or 0.0):
-                raise CrossrecError(f"{path}, line {line}: value and std must be finite")
-            if key[0] in rows and key[1] in data:
-                for what, name, known in (("domain", key[2], domains), ("metric", key[3], metrics)):
-                    if known is not None and name not in known:
-                        raise CrossrecError(
-                            f"{path}, line {line}: {what} {name!r} is not among the study's {what}s"
-                            f"{nearest(name or '', known)}"
-                        )
-                if key in found:
-                    raise CrossrecError(f"{path}, line {line}: a second value for {' '.join(filter(None, key))}")
-                found[key] = (value, std)
-        if not found:
-            raise CrossrecError(f"{path}: no method is named as a row of {self.path.name} ({', '.join(rows)})")
-        return found
 
 
 def _number(word: str) -> float | str:

@@ -11,6 +11,9 @@ from crossrec.errors import CrossrecError
 from crossrec.studies.search_space import Dimension
 from crossrec.suggestions import nearest
 
+Published = Mapping[tuple[str, str, str, str], tuple[float, float | None]]
+"""(row, data, domain, metric) -> (published value, its std or None)."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -54,6 +57,20 @@ class Job(NamedTuple):
     init: str | None = None
 
 
+def refuse_seed(where: str, words: Sequence[str]) -> None:
+    """Refuse overrides of a study's runs that set their seed.
+
+    Raises:
+        CrossrecError: one does.
+    """
+    for word in words:
+        if word.partition("=")[0].lstrip("+") == "seed":
+            raise CrossrecError(
+                f"{where}: {word} would be ignored, because a study's runs have the seeds of its key seeds: name them "
+                "there, as in seeds: [0, 1, 2]"
+            )
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """How far a mean may be from the published value: within either bound.
@@ -91,7 +108,7 @@ class Study:
         metrics: columns, for each domain.
         domains: domains to show; None for all that are evaluated.
         baseline: row that others are compared with.
-        published: (row, data, domain, metric) -> (value, std or None).
+        published: values of cells.
         source: where the published values are from.
         protocol: how they were measured.
         tolerance: of ``reproduced``.
@@ -110,7 +127,7 @@ class Study:
     metrics: tuple[str, ...]
     domains: tuple[str, ...] | None = None
     baseline: str | None = None
-    published: Mapping[tuple[str, str, str, str], tuple[float, float | None]] = field(default_factory=dict)
+    published: Published = field(default_factory=dict)
     source: str = ""
     protocol: str = ""
     tolerance: Tolerance = Tolerance()
@@ -134,7 +151,11 @@ class Study:
 
         Args:
             overrides: more words for all of them; they win.
+
+        Raises:
+            CrossrecError: one sets the seed.
         """
+        refuse_seed(str(self.path), overrides)
         return [
             Job(
                 row=row.name,

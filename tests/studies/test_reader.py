@@ -37,6 +37,8 @@ def test_jobs_are_every_seed_data_set_row_and_part(tmp_path: Path) -> None:
         ("b", "y", 0, 1),
     ]
     assert "target=b" in jobs[5].overrides
+    with pytest.raises(CrossrecError, match=r"study\.yaml: seed=3 would be ignored"):
+        study.jobs(["seed=3"])
 
 
 def test_a_row_over_values_is_a_row_each(tmp_path: Path) -> None:
@@ -49,7 +51,7 @@ def test_a_row_over_values_is_a_row_each(tmp_path: Path) -> None:
 
 def test_published_values_of_the_rows(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(
-        "method,domain,metric,value,std,seeds\na,d,ndcg@10,0.25,0.01,5\nother,d,ndcg@10,0.5,,1\nb,d,ndcg@10,0.1,,1\n"
+        "method,domain,metric,value,std,seeds\na,d,ndcg@10,0.25,0.01,5\nb,d,ndcg@10,0.1,,1\n"
     )
     study = read_study(written(tmp_path, published="p.csv", source="a paper", tolerance={"relative": 0.02}))
     assert study.published == {("a", "", "d", "ndcg@10"): (0.25, 0.01), ("b", "", "d", "ndcg@10"): (0.1, None)}
@@ -101,6 +103,11 @@ def test_a_merged_key_may_be_replaced(tmp_path: Path) -> None:
         ({"seeds": []}, "seeds is missing"),
         ({"seeds": [0, "1"]}, "seeds must be a list of whole numbers"),
         ({"seeds": [0, 0]}, "names one twice"),
+        ({"base": ["dim=8", "seed=3"]}, r"study\.yaml: base: seed=3 would be ignored, .* seeds: \[0, 1, 2\]"),
+        ({"data": {"x": ["seed=3"]}}, r"data\.x: seed=3 would be ignored"),
+        ({"rows": {"a": ["seed=3"]}}, r"rows\.a: seed=3 would be ignored"),
+        ({"rows": {"a": {"runs": [["+seed=3"]]}}}, r"rows\.a\.runs: \+seed=3 would be ignored"),
+        ({"rows": {"a": {"over": {"seed": [0, 1]}}}}, r"rows\.a\.over: seed=\[0, 1\] would be ignored"),
         ({"rows": ["a"]}, "rows must map names"),
         ({"rows": {"a": "strategy=mmd", "b": [3]}}, r"rows\.b must be a list of words"),
         ({"rows": {"a": {"override": []}}}, r"no key rows\.a\.override; did you mean overrides"),
@@ -143,12 +150,15 @@ def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, object], message
         ("dataset,method,domain,metric,value\nX,a,d,auc,1\n", r"has a column 'dataset', but study\.yaml names no data"),
         ("method,domain,metric,value\na,d,m,high\n", "line 2: value and std must be numbers"),
         ("method,domain,metric,value\na,d,auc,1\na,d,auc,2\n", "line 3: a second value for a d auc"),
-        ("method,domain,metric,value\nz,d,m,1\n", r"no method is named as a row of study\.yaml \(a, b\)"),
+        ("method,domain,metric,value\nzz,d,auc,1\n", r"line 2: study\.yaml has no method 'zz'; valid names are a, b"),
+        ("method,domain,metric,value\na,d,auc,1\na ,d,auc,1\n", r"line 3: .* no method 'a '; did you mean a\?"),
+        ("method,domain,metric,value\nB,d,auc,1\n", r"line 2: .* no method 'B'; did you mean b\?"),
+        ("method,domain,metric,value\n", "has no values"),
         ("method,domain,metric,value\na,d,auc,nan\n", "line 2: value and std must be finite"),
         ("method,domain,metric,value,std\na,d,auc,1,inf\n", "line 2: value and std must be finite"),
-        ("method,domain,metric,value\na,d,ndgc@10,1\n", r"line 2: metric 'ndgc@10' .*mean ndcg@10"),
-        ("method,domain,metric,value\na,dd,auc,1\n", r"line 2: domain 'dd' .*did you mean d\?"),
-        ("method,domain,metric,value\na,,auc,1\n", r"line 2: domain None is not"),
+        ("method,domain,metric,value\na,d,ndgc@10,1\n", r"line 2: .*no metric 'ndgc@10'; did you mean ndcg@10"),
+        ("method,domain,metric,value\na,dd,auc,1\n", r"line 2: .*no domain 'dd'; did you mean d\?"),
+        ("method,domain,metric,value\na,,auc,1\n", r"line 2: .*no domain None; valid names are d"),
         ("", "is not a CSV table"),
     ],
 )
@@ -165,6 +175,9 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("rows: [")
     with pytest.raises(CrossrecError, match=r"bad\.yaml is not YAML"):
         read_study(tmp_path / "bad.yaml")
+    (tmp_path / "latin.yaml").write_bytes("title: Füße\n".encode("latin-1"))
+    with pytest.raises(CrossrecError, match=r"latin\.yaml is not UTF-8 text \(byte 9\): save it as UTF-8"):
+        read_study(tmp_path / "latin.yaml")
     (tmp_path / "list.yaml").write_text("- a")
     with pytest.raises(CrossrecError, match="must be a mapping"):
         read_study(tmp_path / "list.yaml")
