@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from crossrec.data.schema import Corpus
 from crossrec.encoders.feature_cache import FeatureCache, Features
 from crossrec.encoders.item_texts import item_texts
 from crossrec.encoders.pooling import Pooling
-from crossrec.encoders.projection import ProjectedText
+from crossrec.encoders.projection import read_features
 from crossrec.encoders.text_model import TextModel, open_text_model
 
 
@@ -84,9 +84,7 @@ def text_features(
     """Take the vectors of ``texts`` (n,), null where there is none, from the cache; as :func:`item_features`."""
     cache, encoder = FeatureCache(cache_dir, batch_size), open_text_model(model, pooling, prefix, max_length)
     known = texts.drop_nulls().to_list()
-    found = cache.features(known, encoder)
-    if isinstance(encoder, ProjectedText):
-        found = replace(found, vectors=encoder.restore(found.vectors))
+    found = read_features(cache, known, encoder)
     return TextFeatures(
         **vars(found), known=texts.is_not_null().to_numpy(), texts=known, model=encoder, cache=cache,
         folder=cache.folder(encoder),

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.encoders.compressed import cpu_only, manifest, read_network
+from crossrec.encoders.int8 import int8_layers
 from crossrec.encoders.model_files import ModelSize, find_model
 from crossrec.encoders.pooling import POOLINGS, Pooling, pool
 from crossrec.errors import CrossrecError
@@ -185,8 +186,11 @@ class PretrainedText:
     @property
     def size(self) -> ModelSize:
         """Weights of the loaded network, without its own pooler, which is not read, and bytes of the files."""
-        read = [p for name, p in self._loaded[1].named_parameters() if not name.startswith("pooler.")]
-        return ModelSize(sum(p.numel() for p in read), sum(path.stat().st_size for path in self.files.paths))
+        weights = dict(self._loaded[1].named_parameters())
+        for layer, part in int8_layers(self._loaded[1]):  # such weights are no parameters to torch
+            weights |= {f"{layer}.{name}": made for name, made in part.tensors().items() if name != "scale"}
+        read = sum(made.numel() for name, made in weights.items() if not name.startswith("pooler."))
+        return ModelSize(read, sum(path.stat().st_size for path in self.files.paths))
 
     def release(self) -> nn.Module:
         """Give the network away, to be changed: the next text that this object reads loads it anew."""

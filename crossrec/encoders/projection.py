@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from crossrec.encoders.feature_cache import FeatureCache, Features
 from crossrec.encoders.model_files import ModelSize, file_digest
 from crossrec.encoders.pooling import Pooling
 from crossrec.encoders.text_model import TextModel, open_text_model
@@ -145,3 +147,9 @@ class ProjectedText:
         """Vectors (n, w) of the other model that components (n, k) stand for."""
         found: npt.NDArray[np.float32] = self.projection.up(torch.from_numpy(vectors)).numpy()
         return found
+
+
+def read_features(cache: FeatureCache, texts: Sequence[str], model: TextModel) -> Features:
+    """Features of ``texts`` as items have them: where a cache holds components, the vectors that these stand for."""
+    found = cache.features(texts, model)
+    return replace(found, vectors=model.restore(found.vectors)) if isinstance(model, ProjectedText) else found

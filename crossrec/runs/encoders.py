@@ -24,6 +24,7 @@ from crossrec.encoders.domain_whitening import DomainWhitening
 from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.item_texts import item_texts
 from crossrec.encoders.model_files import ModelSize
+from crossrec.encoders.projection import read_features
 from crossrec.encoders.text_model import TextModel, text_model_of
 from crossrec.encoders.whitening import Kind, Whitening
 from crossrec.errors import CrossrecError
@@ -193,7 +194,7 @@ def _measure(
     tell(estimate + ("" if sample.of == len(texts) else f", all {sample.of:,} {span(sample.of / rate)}"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r".* texts were cut")  # the table says it
-        read = FeatureCache(node["cache_dir"], node["batch_size"]).features(texts, model)
+        read = read_features(FeatureCache(node["cache_dir"], node["batch_size"]), texts, model)
     raw = torch.from_numpy(read.vectors)
     return Measured(
         candidate=candidate,

@@ -55,6 +55,7 @@ def test_what_is_written_is_read(model, change, tmp_path):
     assert torch.equal(again.encode(TEXTS), wanted)
     assert memory(again.network) == memory(network)
     assert again.key != model.key
+    assert (again.size.parameters == model.size.parameters) == (change is not prune)
 
 
 def test_a_sparse_tensor_takes_its_values_and_a_bit_for_each_place(tiny, tmp_path):

@@ -7,6 +7,7 @@ import torch
 from crossrec.commands.train import composed
 from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.pretrained import PretrainedText
+from crossrec.encoders.projection import Projection
 from crossrec.encoders.whitening import Whitening
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.anisotropy import mean_cosine
@@ -57,6 +58,19 @@ def test_every_measure_is_of_the_sampled_items(small: list[str], tiny_model: Pat
             assert variant.logme[d.name] == pytest.approx(logme(vectors[d.labelled], d.labels), abs=1e-3)
     assert len(said) == 1 and said[0].startswith(f"{tiny_model}: ") and ", all 120 " in said[0]
     assert made.target == ["b"] and made.chance["b"] > 0
+
+
+def test_components_are_measured_as_the_vectors_they_stand_for(
+    small: list[str], tiny_model: Path, tmp_path: Path
+) -> None:
+    inner = PretrainedText(str(tiny_model), max_length=16)
+    titles = prepare_corpus(composed(small)).items["title"].to_list()
+    vectors = inner.encode(titles)
+    Projection.fit(vectors, 7).save(tmp_path / "pca", str(tiny_model), inner.key)
+    whole, part = compared(small, tmp_path, tiny_model, tmp_path / "pca", whitenings=("none",), texts=None).measured
+    assert part.width == whole.width == 8
+    assert part.variants[0].anisotropy == pytest.approx(whole.variants[0].anisotropy, abs=0.02)
+    assert whole.variants[0].anisotropy > 0.2  # centred vectors, which a cache of components has, would show about 0
 
 
 def test_the_same_line_gives_the_same_numbers_and_reads_the_cache(
