@@ -186,7 +186,7 @@ class PretrainedText:
     @property
     def size(self) -> ModelSize:
         """Weights of the loaded network, without its own pooler, which is not read, and bytes of the files."""
-        weights = dict(self._loaded[1].named_parameters())
+        weights: dict[str, Tensor] = dict(self._loaded[1].named_parameters())
         for layer, part in int8_layers(self._loaded[1]):  # such weights are no parameters to torch
             weights |= {f"{layer}.{name}": made for name, made in part.tensors().items() if name != "scale"}
         read = sum(made.numel() for name, made in weights.items() if not name.startswith("pooler."))
