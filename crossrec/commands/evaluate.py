@@ -38,6 +38,8 @@ def main(arguments: list[str]) -> None:
     if candidates:
         save_candidates(run.path / "evaluations" / f"{name}.safetensors", candidates)
         record["candidates"] = candidate_hash(candidates)
+    if short := parts.datamodule.short_of_candidates():
+        record["short_of_candidates"] = short
     write_json(run.path / "evaluations" / f"{name}.json", record)
     _print(run.id, evaluation, parts.model.results)
     print(f"written: {run.path / 'evaluations' / (name + '.json')}")

@@ -51,6 +51,10 @@ class Candidates:
         self._corpus = corpus
         self._owned = Behaviour(corpus, range(len(corpus.domains)), 1)
 
+    def available(self, users: Tensor, domain: int) -> Tensor:
+        """How many candidates of ``domain`` can be drawn for ``users`` (q,), (q,)."""
+        return self._corpus.domains[domain].n_items - self._owned.count(users, domain)
+
     def draw(self, users: Tensor, domain: int, n: int, generator: torch.Generator) -> Tensor:
         """Draw ``n`` candidates of ``domain`` for ``users`` (q,).
 

@@ -143,6 +143,9 @@ class MultiDomainDataModule(pl.LightningDataModule):
                 valid_queries=self._valid_queries,
                 seed=self._seed,
             )
+            if self._n_candidates:
+                self._protocol.check("valid", self.valid_indices)
+                self._protocol.check("test", self.eval_indices)
         if stage in ("fit", None) and self._source is None:
             self._source = training_rows(
                 self.corpus,
@@ -185,14 +188,7 @@ class MultiDomainDataModule(pl.LightningDataModule):
 
     def train_item_mask(self) -> Tensor:
         """Which items have a training row, whatever its label, (n_items,) bool."""
-        return torch.from_numpy(
-            train_counts(
-                self.corpus,
-                self.split,
-                self.train_indices,
-            )
-            > 0
-        )
+        return torch.from_numpy(train_counts(self.corpus, self.split, self.train_indices) > 0)
 
     def split_report(self) -> dict[str, Any]:
         """Rows of every label, users and items of every domain: plain values for the run's record."""
@@ -232,9 +228,11 @@ class MultiDomainDataModule(pl.LightningDataModule):
         """Sampled candidates of a stage: ``<domain>/users`` (q,) and ``<domain>/candidates`` (q, c); empty without."""
         self.setup("validate")
         assert self._protocol is not None
-        if not self._n_candidates:
-            return {}
         return self._protocol.candidates(stage, self.valid_indices if stage == "valid" else self.eval_indices)
+
+    def short_of_candidates(self) -> dict[str, int]:
+        """``<stage>/<domain>`` -> its queries with fewer candidates than asked; see :class:`QueryProtocol`."""
+        return {} if self._protocol is None else dict(self._protocol.short)
 
     def history_of(self, users: Tensor, *, trained: bool = False) -> Tensor:
         """What ``users`` (q,) did up to now in :attr:`read_indices`, (q, l), oldest first, padded with PAD.

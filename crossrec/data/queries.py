@@ -157,7 +157,15 @@ class Behaviour:
 
     def items(self, users: Tensor, domain: int) -> Tensor:
         """Items (q, s) of a domain that ``users`` (q,) have any row with."""
+        return Ragged.between(self._distinct, *self._bounds(users, domain)).padded()
+
+    def count(self, users: Tensor, domain: int) -> Tensor:
+        """How many items of a domain ``users`` (q,) have any row with, (q,)."""
+        starts, stops = self._bounds(users, domain)
+        return torch.from_numpy(stops - starts)
+
+    def _bounds(self, users: Tensor, domain: int) -> tuple[Ids, Ids]:
+        """Where the distinct items of ``users`` (q,) in a domain begin and end, (q,) each."""
         d, wanted = self._domains[domain], users.numpy() * self._base
         starts = np.searchsorted(self._keys, wanted + d.start).astype(np.int64)
-        stops = np.searchsorted(self._keys, wanted + d.stop).astype(np.int64)
-        return Ragged.between(self._distinct, starts, stops).padded()
+        return starts, np.searchsorted(self._keys, wanted + d.stop).astype(np.int64)

@@ -173,6 +173,8 @@ def write_results(run: RunFolder, record: dict[str, Any], data: Any, tables: Map
     if candidates:
         save_candidates(run.path / "candidates.safetensors", candidates)
         record["candidates"] = candidate_hash(candidates)
+    if short := data.short_of_candidates():
+        record["short_of_candidates"] = short
     record["split"] = data.split_report()
     write_json(run.path / "metrics.json", record)
 

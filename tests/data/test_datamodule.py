@@ -178,6 +178,33 @@ def test_candidates_are_drawn_once_and_handed_out(sampling):
     assert data().candidates("test") == {}
 
 
+@pytest.mark.filterwarnings("ignore:.* are ranked against fewer")
+def test_users_without_enough_new_items_are_counted_and_a_domain_of_such_users_is_refused():
+    corpus = random_corpus(sizes=(15, 25))  # users have up to 12 of the 15 items of d0, and as many of d1's 25
+    users, items, _, domain = columns(corpus)
+    asked = data(corpus).queries("test", 0).users.numpy()
+    new = np.array([15 - len(set(items[(users == u) & (domain == 0)])) for u in asked])
+    n = int(np.median(new)) + 1
+    few = int((new < n).sum())
+    assert 0 < few < len(asked)
+    module = data(corpus, n_candidates=n)
+    with pytest.warns(
+        UserWarning, match=rf"{few} of {len(asked)} test queries of domain 'd0' .* as few as {new.min()}"
+    ):
+        module.setup()
+    assert module.short_of_candidates()["test/d0"] == few
+    drawn = module.candidates("test")["d0/candidates"]
+    assert torch.equal((drawn >= 0).sum(1), torch.from_numpy(new.clip(max=n)))
+    with pytest.raises(
+        CrossrecError, match=rf"n_candidates=15 cannot be drawn .*at most {new.max()} of its 15 items .*to at most"
+    ):
+        data(corpus, n_candidates=15, eval_domains=["d0"], valid_domains=["d1"]).setup()
+    with pytest.raises(
+        CrossrecError, match=r"evaluation\.n_candidates=99 cannot be drawn for any valid query of domain 'd0'"
+    ):
+        data(corpus, n_candidates=99).setup()
+
+
 def test_validation_may_be_a_sample():
     module = data(valid_queries=5)
     assert [len(module.queries("valid", d)) for d in (0, 1)] == [5, 5]

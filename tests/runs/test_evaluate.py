@@ -53,6 +53,16 @@ def test_a_sampled_protocol_keeps_its_candidates_and_draws_the_same_twice(small:
     assert again == path and repeated == record
 
 
+def test_queries_with_fewer_candidates_than_asked_are_in_the_record(small: list[str]) -> None:
+    made = run([*small, "trainer.max_epochs=1"])
+    with pytest.warns(UserWarning, match=r"of 120 test queries of domain 'b' are ranked against fewer than"):
+        _, record = evaluate(made, "evaluation=sampled_99", "evaluation.n_candidates=53")
+    short = record["short_of_candidates"]["test/b"]
+    drawn = load_candidates(next((made.path / "evaluations").glob("*.safetensors")))["b/candidates"]
+    assert short == int((drawn < 0).any(1).sum()) > 0
+    assert "short_of_candidates" not in evaluate(made, "evaluation=sampled_99", "evaluation.n_candidates=5")[1]
+
+
 def test_one_key_changes_and_the_others_stay_the_runs_own(small: list[str]) -> None:
     made = run([*small, "evaluation.ks=[3,7]", "evaluation.diversity=false", "evaluation.monitor=ndcg@7"])
     _, record = evaluate(made, "evaluation.ks=[2]")
