@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from crossrec.errors import CrossrecError
 from crossrec.runs.identity import run_id, weights_name
 from crossrec.runs.portable import hidden, portable_config, portable_line, portable_words
+from crossrec.runs.reading import read_json
 from crossrec.runs.store import RunFolder, write_frame, write_json, write_text
 
 USERS = ("name", "n_relevant", "n_seen")
@@ -96,14 +96,14 @@ def needs_weights(run: RunFolder) -> None:
 
 
 def _identity(record: RunFolder) -> dict[str, Any]:
-    return dict(json.loads((record.path / "identity.json").read_text()))
+    return dict(read_json(record.path / "identity.json"))
 
 
 def _outside(run: RunFolder, fingerprint: str) -> dict[str, str]:
     found: dict[str, str] = {}
     known: dict[str, str] = {}
     if run.begun.is_file():  # the run that handed weights over may be gone
-        begun = json.loads(run.begun.read_text())
+        begun = read_json(run.begun)
         known[weights_name(begun["run"])] = begun["sha256"]
 
     def note(name: str, read: Any) -> str | None:
@@ -144,6 +144,6 @@ def _write_candidates(run: RunFolder, record: RunFolder) -> None:
 
 def _write_transfer(run: RunFolder, record: RunFolder) -> None:
     if (run.path / "transfer.json").is_file():
-        found = json.loads((run.path / "transfer.json").read_text())
+        found = read_json(run.path / "transfer.json")
         missing = [{**m, "line": portable_line(m["line"])} for m in found.get("missing", [])]
         write_json(record.path / "transfer.json", {**found, "missing": missing})

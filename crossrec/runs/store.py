@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.identity import Outside, here, run_id
+from crossrec.runs.reading import read_config, read_json
 from crossrec.runs.versions import versions
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class RunFolder:
     def status(self) -> dict[str, Any]:
         """State (``new``, ``running``, ``finished``, ``failed``) and times."""
         path = self.path / "status.json"
-        return cast(dict[str, Any], json.loads(path.read_text())) if path.is_file() else {"state": "new"}
+        return cast(dict[str, Any], read_json(path)) if path.is_file() else {"state": "new"}
 
     @property
     def state(self) -> str:
@@ -179,17 +180,17 @@ class RunFolder:
     @property
     def metrics(self) -> dict[str, Any]:
         """Contents of metrics.json."""
-        return cast(dict[str, Any], json.loads((self.path / "metrics.json").read_text()))
+        return cast(dict[str, Any], read_json(self.path / "metrics.json"))
 
     @property
     def versions(self) -> dict[str, Any]:
         """Versions of Python and the packages, and the git revision, that began the run."""
-        return cast(dict[str, Any], json.loads((self.path / "versions.json").read_text()))
+        return cast(dict[str, Any], read_json(self.path / "versions.json"))
 
     @property
     def corpus(self) -> dict[str, Any]:
         """What is known of the corpus: its content address, and where it lies or, of a record, what its domains are."""
-        return cast(dict[str, Any], json.loads((self.path / "corpus.json").read_text()))
+        return cast(dict[str, Any], read_json(self.path / "corpus.json"))
 
     @property
     def fingerprint(self) -> str:
@@ -199,7 +200,7 @@ class RunFolder:
     @property
     def overrides(self) -> list[str]:
         """The words that began the run."""
-        return cast(list[str], json.loads((self.path / "overrides.json").read_text()))
+        return cast(list[str], read_json(self.path / "overrides.json"))
 
     @property
     def selected(self) -> float | None:
@@ -210,10 +211,8 @@ class RunFolder:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config as plain values."""
-        from omegaconf import OmegaConf
-
         # a record names this machine's folders as ${paths.data}
-        return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(self.config_path), resolve=self.recorded))
+        return read_config(self.config_path, resolve=self.recorded)
 
     @property
     def effective(self) -> dict[str, Any]:

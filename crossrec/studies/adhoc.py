@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from crossrec.errors import CrossrecError
+from crossrec.runs.reading import read_json
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import find_runs
 from crossrec.studies.jobs import Planned
@@ -68,7 +68,7 @@ def _runs(folder: Path) -> list[tuple[RunFolder, list[str]]]:
         raise CrossrecError(f"no study file and no folder {folder}")
     noted = sorted(folder.glob("*/run.json"), key=lambda p: (len(p.parent.name), p.parent.name))
     if noted:
-        notes = [json.loads(path.read_text()) for path in noted]
+        notes = [read_json(path) for path in noted]
         found = {str(note["run"]): note["overrides"] for note in reversed(notes)}
         return [(RunFolder.existing(Path(path)), words) for path, words in reversed(found.items())]
     return [(run, run.overrides) for run in find_runs(folder)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from crossrec.runs.reading import read_json
 from crossrec.studies.jobs import Planned
 from crossrec.studies.shown import EMPTY, MINUS, one_line
 from crossrec.studies.study import Study
@@ -56,7 +56,7 @@ def gap_lines(study: Study, jobs: Sequence[Planned]) -> tuple[tuple[GapLine, ...
         file = planned.run.path / "gap.json"
         if planned.run.finished and file.is_file():
             job = planned.job
-            found[job.row, job.data, job.part][job.seed] = (planned.run.id, json.loads(file.read_text())["pairs"])
+            found[job.row, job.data, job.part][job.seed] = (planned.run.id, read_json(file)["pairs"])
     lines, notes = [], []
     for data in study.data:
         measured = [p for (_, d, _), seeds in found.items() if d == data for _, pairs in seeds.values() for p in pairs]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from crossrec.errors import CrossrecError
+from crossrec.runs.reading import broken, read_json
 from crossrec.studies.reader import TESTS
 from crossrec.studies.table import Comparison
 from crossrec.suggestions import nearest
@@ -158,7 +158,7 @@ def _domains(a: Path, b: Path) -> list[str]:
 
     found = []
     for run in (a, b):
-        files = sorted((run / "per_user").glob("*.parquet"))
+        files = [_file(run, f.stem) for f in sorted((run / "per_user").glob("*.parquet"))]
         found.append([f.stem for f in files if pl.scan_parquet(f).select(pl.len()).collect().item()])
     if found[0] != found[1] or not found[0]:
         raise CrossrecError(
@@ -169,10 +169,16 @@ def _domains(a: Path, b: Path) -> list[str]:
 
 
 def _file(run: Path, domain: str) -> Path:
+    import polars as pl
+
     file = run / "per_user" / f"{domain}.parquet"
     if not file.is_file():
         known = sorted(f.stem for f in file.parent.glob("*.parquet"))
         raise CrossrecError(f"{run} has no per-user metrics of domain {domain!r}{nearest(domain, known)}")
+    try:
+        pl.read_parquet_schema(file)  # the end of the file, which a broken one lacks
+    except pl.exceptions.PolarsError as error:
+        raise broken(file, error) from None
     return file
 
 
@@ -236,4 +242,4 @@ def _record(run: Path) -> dict[str, Any]:
     file = run / "metrics.json"
     if not file.is_file():
         raise CrossrecError(f"{run} is not a finished run (it has no metrics.json)")
-    return cast(dict[str, Any], json.loads(file.read_text()))
+    return cast(dict[str, Any], read_json(file))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.portable import portable_config
+from crossrec.runs.reading import read_json
 from crossrec.runs.record import check_record, outside_of, write_record
 from crossrec.runs.store import RunFolder
 
@@ -65,7 +66,7 @@ def read_records(folder: Path) -> Records:
     for run in runs.values():
         check_record(run)
         outside += list(outside_of(run).items())
-        lost = json.loads((run.path / "identity.json").read_text())["lost"]
+        lost = read_json(run.path / "identity.json")["lost"]
         if not any(_of_data(key) for key in lost):
             corpus = run.corpus
             data = OmegaConf.to_container(OmegaConf.select(OmegaConf.load(run.config_path), "data"), resolve=False)

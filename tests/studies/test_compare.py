@@ -206,6 +206,14 @@ def test_folders_that_are_no_finished_runs_are_told(
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("file", ["metrics.json", "corpus.json", "overrides.json", "config.yaml", "per_user/b.parquet"])
+def test_a_broken_file_is_named(trained: dict[str, Path], copy: Callable[[str], Path], file: str) -> None:
+    broken = copy("merged") / file
+    broken.write_bytes(broken.read_bytes()[:-20] + (b"\n: [" if file == "config.yaml" else b""))
+    with pytest.raises(CrossrecError, match=rf"merged-copy/{file} is broken \(.*\): delete it"):
+        compare_runs([trained["alone"], broken.parents[file.count("/")]])
+
+
 def test_runs_that_cannot_be_compared_are_told(trained: dict[str, Path], copy: Callable[[str], Path]) -> None:
     other = copy("merged")
     changed(other / "corpus.json", fingerprint="0" * 64)
