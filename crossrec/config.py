@@ -148,32 +148,18 @@ def compose(overrides: Sequence[str] = (), name: str = "train", config_dirs: Seq
         CrossrecError: a key or an option does not exist; the message names the nearest ones. Or see :func:`sources`
             and :func:`crossrec.keys.check_keys`.
     """
+    from crossrec.composing import composed
     from crossrec.keys import check_keys
     from crossrec.suggestions import explain
 
     sources(config_dirs)
     try:
-        config = composed_by_hydra(overrides, name, config_dirs)
+        config = composed(overrides, name, config_dirs)
     except Exception as error:
         raise explain(error, list(overrides), config_dirs) or error from error
     if name == "train":
         check_keys(config, config_dirs)
     return config
-
-
-def composed_by_hydra(overrides: Sequence[str], name: str = "train", config_dirs: Sequence[Path] = ()) -> DictConfig:
-    """As :func:`compose`, with Hydra's own errors."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from crossrec.search_path import join
-
-    join()
-    extra = [search_path_word(d.resolve() for d in config_dirs)] if config_dirs else []
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return hydra_compose(name, overrides=[*extra, *overrides])
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
