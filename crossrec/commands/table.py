@@ -50,7 +50,12 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("--baseline", help="of a folder: the row that others are compared with")
     parser.add_argument("--no-significance", action="store_true", help="leave out the tests over users")
-    parser.add_argument("--trace", nargs=2, metavar=("ROW", "METRIC"), help="name the runs behind a row's numbers")
+    parser.add_argument(
+        "--trace",
+        nargs=2,
+        metavar=("ROW", "METRIC"),
+        help="name the runs behind a row's numbers, or behind those of all values of a row with `over`",
+    )
     parser.add_argument("--wandb", action="store_true", help="with -o: log the table and the files to W&B")
     given = parser.parse_intermixed_args(arguments)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from crossrec.errors import CrossrecError
 from crossrec.studies.canvas import SIZE, WIDTH, finish, interval, new_figure, wrapped
-from crossrec.studies.table import Cell, Column, Table
+from crossrec.studies.table import Cell, Column, Table, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,10 +64,9 @@ def _curves(ax: Axes, table: Table, rows: Sequence[str], columns: Sequence[Colum
     places = {v: float(v) if numbers else float(i) for i, v in enumerate(dict.fromkeys(values))}
     families: dict[str, list[str]] = {}
     for row in rows:
-        short = table.parameters[row][0].rpartition(".")[2]
-        families.setdefault(row.rpartition(f" {short}=")[0] or row, []).append(row)
-    series = [(column, family) for column in columns for family in families]
-    for i, (column, family) in enumerate(series):
+        families.setdefault(series(row, table.parameters[row][0]), []).append(row)
+    lines = [(column, family) for column in columns for family in families]
+    for i, (column, family) in enumerate(lines):
         cells = [(places[table.parameters[row][1]], table.cells[row, column]) for row in families[family]]
         found = sorted((x, c.mean, interval(c) or 0.0) for x, c in cells if c.values and c.mean is not None)
         grey, marker = GREYS[i % len(GREYS)], MARKERS[i % len(MARKERS)]

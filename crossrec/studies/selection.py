@@ -12,6 +12,7 @@ from crossrec.studies.jobs import Planned, Resolver, plan
 from crossrec.studies.reader import read_study
 from crossrec.studies.records import read_records
 from crossrec.studies.study import Study
+from crossrec.studies.table import series
 
 
 @dataclass(frozen=True)
@@ -91,5 +92,5 @@ def _asked(study: Study, text: str) -> list[str]:
 
 
 def _named(study: Study, name: str) -> list[str]:
-    series = [r.name for r in study.rows if r.parameter and r.name.rpartition(" ")[0] == name]
-    return series or [r.name for r in study.rows if r.name == name]
+    made = [r.name for r in study.rows if r.parameter and series(r.name, r.parameter[0]) == name]
+    return made or [r.name for r in study.rows if r.name == name]

@@ -11,6 +11,15 @@ Status = Literal["reproduced", "differs", "run", "partial", "not run"]
 some seeds are missing; not run."""
 
 
+def series(row: str, parameter: str) -> str:
+    """Name in the study of the rows that it made from a list of values, by one of them.
+
+    >>> series("mmd weight=0.1", "adaptation.mmd.weight")
+    'mmd'
+    """
+    return row.rpartition(f" {parameter.rpartition('.')[2]}=")[0] or row
+
+
 class Column(NamedTuple):
     """What a column shows.
 

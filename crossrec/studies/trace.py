@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
-from crossrec.studies.table import Table
+from crossrec.studies.table import Table, series
 from crossrec.suggestions import nearest
 
 
@@ -15,7 +16,7 @@ def trace(table: Table, row: str, metric: str) -> list[str]:
 
     Args:
         table: the table.
-        row: name of the row.
+        row: name of a row, or of rows that a study made from a list of values.
         metric: name of the metric.
 
     Returns:
@@ -24,19 +25,20 @@ def trace(table: Table, row: str, metric: str) -> list[str]:
     Raises:
         CrossrecError: the table has no such row or metric.
     """
-    if row not in table.rows:
-        raise CrossrecError(f"the table has no row {row!r}{nearest(row, table.rows)}")
+    named = {r: series(r, key) for r, (key, _) in table.parameters.items()}
+    rows = [r for r in table.rows if r == row] or [r for r, name in named.items() if name == row]
+    if not rows:
+        known = list(dict.fromkeys([*named.values(), *table.rows]))
+        raise CrossrecError(f"the table has no row {row!r}{nearest(row, known)}")
     metrics = list(dict.fromkeys(c.metric for c in table.columns))
     if metric not in metrics:
         raise CrossrecError(f"the table has no metric {metric!r}{nearest(metric, metrics)}")
     lines = []
-    for column in table.columns:
-        if column.metric != metric:
-            continue
-        cell = table.cells[row, column]
+    for name, column in product(rows, [c for c in table.columns if c.metric == metric]):
+        cell = table.cells[name, column]
         where = " ".join(filter(None, (column.data, column.domain, column.metric)))
         mean = "not run" if cell.mean is None else f"mean {cell.mean!r} of {len(cell.values)} of {cell.expected} seeds"
-        lines.append(f"{row}, {where}: {mean}")
+        lines.append(f"{name}, {where}: {mean}")
         for value in cell.values:
             run = RunFolder(Path(value.run))
             lines += [
