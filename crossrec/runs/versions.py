@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,18 @@ PACKAGES = (
 
 def versions() -> dict[str, Any]:
     """Versions of Python and the packages that matter, and the git revision when run from a checkout."""
-    found: dict[str, Any] = {"python": sys.version.split()[0], "platform": platform.platform()}
+    return {"python": sys.version.split()[0], "platform": platform.platform(), **_packages(), "git": git_revision()}
+
+
+@cache
+def _packages() -> dict[str, str | None]:
+    """Version of each of ``PACKAGES``, None of one that is missing; one process runs one version of each."""
+    found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = None
-    found["git"] = git_revision()
     return found
 
 
