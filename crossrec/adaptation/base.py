@@ -31,7 +31,8 @@ class Adaptation(nn.Module):
     off.
 
     Args:
-        name: in log keys; None is the class's name in lower case.
+        name: in log keys and messages; None is the class's name in lower case. A strategy sets the name under which it
+            has the term, and a run builds it with that: its key in ``adaptation`` of the config.
         weight: multiplies the loss, 0 or more; logged values are without it.
         schedule: a coefficient from the share of training that is spent, or the name of one: ``constant``, ``linear``,
             ``dann``, ``delayed``. Where weight times coefficient is 0 the loss is logged and nothing is differentiated.

@@ -11,7 +11,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from crossrec.adaptation.base import Adaptation
 from crossrec.config import build, target_name, target_of
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.labels import Labelled
@@ -25,7 +24,7 @@ from crossrec.evaluation.protocols import Sampled, protocol
 from crossrec.objectives.base import Objective
 from crossrec.runs.config_check import check_target
 from crossrec.runs.corpus import recorded_corpus
-from crossrec.runs.identity import FROZEN
+from crossrec.runs.identity import FROZEN, terms
 from crossrec.runs.optimizers import optimizer_of, scheduler_of
 from crossrec.runs.record import needs_weights
 from crossrec.runs.store import RunFolder
@@ -102,7 +101,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         item_encoder=item_encoder,
         user_encoder=user_encoder,
         objective=objective,
-        adaptation=_terms(config["adaptation"]),
+        adaptation={name: build(node, name=name) for name, node in terms(config).items()},
         optimizer=optimizer_of(config),
         scheduler=scheduler_of(config),
         domains=corpus.domains,
@@ -166,10 +165,6 @@ def _check_widths(config: Mapping[str, Any], strategy: type[Strategy], users: in
 
 def _has_key(node: Any, key: str) -> bool:
     return isinstance(node, Mapping) and (key in node or any(_has_key(value, key) for value in node.values()))
-
-
-def _terms(nodes: Mapping[str, Any]) -> dict[str, Adaptation]:
-    return {name: build(term) for name, term in nodes.items()}
 
 
 def _datamodule(

@@ -53,6 +53,12 @@ With that value they do not count, so that a new option makes no other runs of t
 """
 
 
+def terms(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Adaptation terms of a config by name; the configs of older records repeat it in each, as ``name``."""
+    nodes = config["adaptation"].items()
+    return {name: {key: v for key, v in node.items() if (key, v) != ("name", name)} for name, node in nodes}
+
+
 def filled(node: Any) -> Any:
     """A config with every option in it that came when there were recorded runs, at its neutral value."""
     if isinstance(node, list):
@@ -102,6 +108,7 @@ def science(config: Mapping[str, Any], fingerprint: str, outside: Outside = here
         outside: how to hash those files.
     """
     kept = {key: _content(config[key], outside) for key in SCIENCE if key in config}
+    kept["adaptation"] = {name: {"name": name, **_content(node, outside)} for name, node in terms(config).items()}
     if kept.get("positive_rating") is None:  # as in the configs of older records
         kept.pop("positive_rating", None)
     kept["target"] = "all" if kept["target"] is None else kept["target"]

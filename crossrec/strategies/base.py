@@ -91,7 +91,8 @@ class Strategy(Evaluated):
         where = self.domain_of(torch.arange(len(entities)))
         known = entity_membership(entities, where, len(self.domains), train_items)
         self.register_buffer("entity_membership", known, persistent=False)
-        for term in (adaptation or {}).values():
+        for name, term in (adaptation or {}).items():
+            term.name = name  # two terms of one class would log as one
             term.prepare(len(self.domains))
         self._optimizer = optimizer
         self._scheduler = scheduler

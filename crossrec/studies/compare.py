@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.config import target_name
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import WITHOUT, beginning, filled
+from crossrec.runs.identity import WITHOUT, beginning, filled, terms
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import domain_rows
 from crossrec.studies.pairing import MACRO, paired_users
@@ -112,7 +112,8 @@ def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[
     Where things lie and in what portions they are computed is left out: paths and caches change no number. So is an
     item encoder's copy of the group ``tuning``.
     """
-    flat = [dict(_leaves({k: filled(v) for k, v in c.items() if k not in ("paths", "init")})) for c in configs]
+    known = [{k: v for k, v in {**c, "adaptation": terms(c)}.items() if k not in ("paths", "init")} for c in configs]
+    flat = [dict(_leaves(filled(config))) for config in known]
     for config, leaves in zip(configs, flat):
         leaves |= dict(_leaves({"init": beginning(config) or {}}))
         if config.get("positive_rating") is None:  # as in the configs of older records

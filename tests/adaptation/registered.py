@@ -58,7 +58,7 @@ def loss(name: str, /, n_domains: int = 2, dtype: torch.dtype = torch.float64, *
     """A new loss as its yaml builds it, ready for ``n_domains``."""
     if name == "gromov_wasserstein":
         pytest.importorskip("ot", reason="pip install 'crossrec[transport]'")
-    term = build({**config(name), "weight": 1.0, **more})
+    term = build({"name": name, **config(name), "weight": 1.0, **more})
     term.prepare(n_domains)
     return term.to(dtype)
 

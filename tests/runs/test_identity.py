@@ -77,6 +77,13 @@ def test_options_that_came_later_count_where_they_change_something(tiny_model: P
     assert len({name(*words), *ids}) == 6
 
 
+def test_a_terms_name_is_its_key() -> None:
+    config = plain(compose(["strategy=shared_private"]))
+    for key, term in config["adaptation"].items():
+        term["name"] = key  # as in the configs of older records
+    assert run_id(config, "abc") == name("strategy=shared_private")
+
+
 def test_without_labels_a_run_is_what_it_was_before_there_were_any() -> None:
     config = plain(compose([]))
     assert config.pop("positive_rating") is None

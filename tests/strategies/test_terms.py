@@ -40,6 +40,11 @@ def test_a_weight_is_a_finite_number(small: list[str], weight: str) -> None:
         run([*small, "strategy=mmd", f"adaptation.mmd.weight={weight}"])
 
 
+def test_a_term_has_no_name_but_its_key(small: list[str]) -> None:
+    with pytest.raises(CrossrecError, match=r"name=other has no effect: .*MMD gets its name from crossrec"):
+        run([*small, "strategy=mmd", "+adaptation.mmd.name=other"])
+
+
 @pytest.mark.parametrize(
     ("words", "option"),
     [

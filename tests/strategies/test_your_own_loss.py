@@ -12,14 +12,20 @@ from crossrec.runs.summary import find_runs
 def test_a_file_and_a_yaml_in_a_folder_of_ones_own_train(small: list[str], tmp_path: Path) -> None:
     loss = own_loss()
     loss.write(tmp_path)
-    done = crossrec(*loss.lines[1], *small, cwd=tmp_path, PYTHONPATH=".")
+    of_items = "# @package adaptation.item_gap\ndefaults: [mean_gap@_here_, _self_]\nspace: items\n"
+    (tmp_path / "my_conf" / "adaptation" / "item_gap.yaml").write_text(of_items)
+    words = [word.replace(",mean_gap]", ",mean_gap,item_gap]") for word in loss.lines[1]]
+    done = crossrec(*words, "adaptation.item_gap.weight=-1", *small, cwd=tmp_path, PYTHONPATH=".")
+    assert "adaptation.item_gap.weight=-1 must be a finite number" in done.stderr
+    done = crossrec(*words, *small, cwd=tmp_path, PYTHONPATH=".")
     assert done.returncode == 0, done.stderr
     (made,) = find_runs(tmp_path / "runs")
     assert made.finished
     assert made.config["adaptation"]["mean_gap"]["weight"] == 0.1
     with open(made.path / "log" / "metrics.csv") as file:
-        values = [float(row["train/adaptation/meangap/0-1"]) for row in csv.DictReader(file) if row["train/loss"]]
-    assert len(values) == 2 and all(v > 0 for v in values)
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    users, items = ([float(row[f"train/adaptation/{name}/0-1"]) for row in rows] for name in ("mean_gap", "item_gap"))
+    assert len(users) == 2 and all(a != b for a, b in zip(users, items)) and min(*users, *items) > 0
 
 
 def test_a_misspelt_loss_of_ones_own_is_told(small: list[str], tmp_path: Path) -> None:
