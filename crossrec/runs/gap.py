@@ -13,10 +13,13 @@ from torch import Tensor
 
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.randomness import numpy_generator
+from crossrec.data.schema import Corpus
 from crossrec.data.trained import train_rows
 from crossrec.errors import CrossrecError
 from crossrec.evaluation.gap import LEAST, RESAMPLES, Gap, domain_gap
 from crossrec.runs.assemble import Assembly, assemble, load_run
+from crossrec.runs.handover import hand_over
+from crossrec.runs.identity import beginning
 from crossrec.runs.store import RunFolder, write_json
 from crossrec.strategies.base import Strategy
 
@@ -90,16 +93,17 @@ def measure(path: Path, rows: int = ROWS) -> RunGap:
 
     Compared are users and items with a training row in the domain, at most ``rows`` of each. All are put in one random
     order, always the same, and a domain shows the first of its own: so runs on the same corpus show the same, and
-    domains that share many users show many of the same. Before: the weights that the seed gives. After: the selected
-    epoch's. Vectors are those that are scored: ``users_in`` and ``item_vectors`` of the strategy. Items that are the
-    same thing in two domains count as one id.
+    domains that share many users show many of the same. Before: the weights that the seed gives or ``init.from`` handed
+    over. After: the selected epoch's. Vectors are those that are scored: ``users_in`` and ``item_vectors`` of the
+    strategy. Items that are the same thing in two domains count as one id.
 
     Args:
         path: run folder.
         rows: see above.
 
     Raises:
-        CrossrecError: the run is not finished, has no training, trained on one domain, or shows too few rows.
+        CrossrecError: the run is not finished, has no training, trained on one domain, or shows too few rows; or the
+            weights that it began with are gone.
     """
     if rows < LEAST:
         raise CrossrecError(f"--rows is {rows}: give at least {LEAST}")
@@ -116,7 +120,7 @@ def measure(path: Path, rows: int = ROWS) -> RunGap:
             f"run {run.id} trained on {next(iter(names.values()))!r} alone, so there is no gap between training"
             " domains: give a run of a strategy that trains on several, such as merged or mmd"
         )
-    before = assemble(run.config, after.corpus)
+    before = _beginning(run, after.corpus)
     vectors = {
         space: {name: _rows(run, space, index, rows, before, after) for index, name in names.items()}
         for space in SPACES
@@ -134,6 +138,28 @@ def write(made: RunGap) -> Path:
     pairs = [asdict(pair) for pair in made.pairs]
     write_json(path, {"run": made.run.id, "user_vector": made.users, "resamples": RESAMPLES, "pairs": pairs})
     return path
+
+
+def _beginning(run: RunFolder, corpus: Corpus) -> Assembly:
+    """Build a run's objects as training began with them.
+
+    The run that handed weights over is where ``init.from`` says, or beside this one, as in a copied folder of runs.
+    """
+    config = run.config
+    made = assemble(config, corpus)
+    if (init := beginning(config)) is None:
+        return made
+    source = Path(init["from"])
+    beside = run.path.parent / source.name
+    given = source if source.is_dir() or not beside.is_dir() else beside
+    found = hand_over(made.model, {**config, "init": {**init, "from": str(given)}}, corpus)
+    known = run.metrics.get("init")
+    if known is not None and known["sha256"] != found.sha256:
+        raise CrossrecError(
+            f"run {run.id} began with other weights than {given} has now, so its gap before training is lost: train it "
+            "again from these"
+        )
+    return made
 
 
 def _rows(run: RunFolder, space: str, domain: int, most: int, before: Assembly, after: Assembly) -> Rows:

@@ -12,6 +12,7 @@ from running import run
 
 from crossrec.cli import main
 from crossrec.data.splits import TRAIN, row_domains
+from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import assemble, load_run
 from crossrec.runs.gap import measure
 from crossrec.runs.store import RunFolder
@@ -71,6 +72,22 @@ def test_vectors_are_those_of_the_initial_and_of_the_selected_weights(small: lis
     everything = measure(made.path)
     assert torch.equal(everything.vectors["users"]["c"].ids, torch.from_numpy(trained))
     assert {p.space: p.rows[0] for p in everything.pairs}["items"] <= 60
+
+
+def test_a_run_that_begins_with_another_begins_from_what_that_one_learnt(small: list[str], tmp_path: Path) -> None:
+    words = [*small, "trainer.max_epochs=1", "optimizer.lr=0.05"]
+    source = run(words)
+    made = run([*words, "strategy=mmd", "seed=1", f"init.from={source.path}"])
+    learnt, begun = (measure(one.path).vectors["users"]["a"] for one in (source, made))
+    assert torch.equal(learnt.ids, begun.ids)
+    assert torch.equal(learnt.after, begun.before) and not torch.equal(begun.before, begun.after)
+    moved = RunFolder(Path(shutil.copytree(tmp_path / "runs", tmp_path / "copied")) / made.id)
+    shutil.rmtree(source.path)
+    assert torch.equal(measure(moved.path).vectors["users"]["a"].before, begun.before)
+    metrics = moved.metrics
+    (moved.path / "metrics.json").write_text(json.dumps({**metrics, "init": {**metrics["init"], "sha256": "0" * 64}}))
+    with pytest.raises(CrossrecError, match=f"run {made.id} began with other weights than .*copied.*{source.id} has"):
+        measure(moved.path)
 
 
 def test_training_on_a_distance_lessens_it(small: list[str]) -> None:
