@@ -55,7 +55,7 @@ With that value they do not count, so that a new option makes no other runs of t
 
 def terms(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Adaptation terms of a config by name; the configs of older records repeat it in each, as ``name``."""
-    nodes = config["adaptation"].items()
+    nodes = config.get("adaptation", {}).items()
     return {name: {key: v for key, v in node.items() if (key, v) != ("name", name)} for name, node in nodes}
 
 

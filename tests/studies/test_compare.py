@@ -59,7 +59,7 @@ def test_config_keys_that_differ_are_flat() -> None:
         "adaptation.mmd.weight": ("-", "0.5"), "ks": ("[1, 5]", "[1]"), "seed": ("0", "1"),
     }  # fmt: skip
     assert config_differences([a, a]) == {}
-    assert config_differences([{"positive_rating": None, "adaptation": {}}, {"adaptation": {}}]) == {}
+    assert config_differences([{"positive_rating": None}, {}]) == {}
     assert config_differences([{"adaptation": {"mmd": {"name": "mmd"}}}, {"adaptation": {"mmd": {}}}]) == {}
     assert config_differences([{"positive_rating": 4}, {}]) == {"positive_rating": ("4", "-")}
     one, two = ({"tuning": {"rank": rank}, "item_encoder": {"tuning": {"rank": rank}}} for rank in (4, 8))
