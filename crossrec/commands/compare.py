@@ -123,18 +123,19 @@ def markdown(made: RunComparison) -> str:
 
 
 def write(made: RunComparison, folder: Path) -> list[Path]:
-    """Write ``compare.md``, ``compare.csv`` and, where a run has a log, the learning curves; the files' paths."""
+    """Write ``compare.md``, ``compare.csv`` and the learning curves, and say which run has none; the files' paths."""
     from crossrec.runs.store import write_frame, write_text
     from crossrec.studies.compare import frame
-    from crossrec.studies.compare_plots import plot_learning_curves
+    from crossrec.studies.compare_plots import plot_learning_curves, without_curve
 
     write_frame(frame(made), folder / "compare.csv")
     names = {label: _short(made.words[label] or run.id, 60) for label, run in made.runs.items()}
     pictures = plot_learning_curves(made.runs, names, folder)
-    text = markdown(made) + (f"\n![learning curves]({pictures[0].name})\n" if pictures else "")
-    write_text(folder / "compare.md", text)
-    if not pictures:
-        print("no learning curves: no run was trained with logger=csv")
+    reasons = {label: without_curve(run) for label, run in made.runs.items()}
+    missing = [f"No learning curve of {label}: {reason}." for label, reason in reasons.items() if reason]
+    picture = [f"![learning curves]({pictures[0].name})"] if pictures else []
+    write_text(folder / "compare.md", markdown(made) + "".join(f"\n{text}\n" for text in [*missing, *picture]))
+    print("\n".join(missing), end="\n" * bool(missing))
     return [folder / "compare.md", folder / "compare.csv", *pictures]
 
 

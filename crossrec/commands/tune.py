@@ -85,8 +85,9 @@ def main(arguments: list[str]) -> None:
 
 def write(tuned: Tuned, folder: Path) -> Path:
     """Write the best trial as ``<folder>/experiment/<study>_<row>[_<data>].yaml``."""
+    from crossrec.runs.identity import scientific
     from crossrec.runs.versions import git_revision
-    from crossrec.studies.tuned import scientific, write_experiment
+    from crossrec.studies.tuned import write_experiment
 
     setting, best = tuned.setting, tuned.trials[0]
     states = [t.state for t in tuned.trials]

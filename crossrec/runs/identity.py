@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +28,9 @@ MACHINE = {
 }  # fmt: skip
 """Trainer options that change no number; every other one may (the batch size is global, so devices do not)."""
 
+PLACES = ("paths", "logger", "hydra", "checkpoint_every_n_steps", *(f"trainer.{key}" for key in sorted(MACHINE)))
+"""Keys of a command line that say where and how to run, not what."""
+
 TEXT_ENCODER = "crossrec.encoders.text.TextEncoder"
 """``_target_`` of the configs that name a pretrained text model of items."""
 
@@ -46,6 +49,7 @@ NEUTRAL: Mapping[str, Mapping[str, Any]] = {
         "tuning": FROZEN,
     },
     "crossrec.encoders.transformer.CausalTransformerEncoder": {"position_embedding": True},
+    "crossrec.adaptation.dann.DANN": {"rows": "all"},
 }
 """``_target_`` -> options that came when there were recorded runs, with the value that changes nothing.
 
@@ -57,6 +61,16 @@ def terms(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Adaptation terms of a config by name; the configs of older records repeat it in each, as ``name``."""
     nodes = config.get("adaptation", {}).items()
     return {name: {key: v for key, v in node.items() if (key, v) != ("name", name)} for name, node in nodes}
+
+
+def scientific(words: Sequence[str]) -> list[str]:
+    """Return the overrides of a command line that say what to run: those that are not of :data:`PLACES`.
+
+    >>> scientific(["dim=8", "logger.tags=[mine]", "+trainer.devices=2"])
+    ['dim=8']
+    """
+    keys = [(word, word.partition("=")[0].lstrip("+~")) for word in words]
+    return [word for word, key in keys if not any(key == p or key.startswith((f"{p}.", f"{p}/")) for p in PLACES)]
 
 
 def filled(node: Any) -> Any:

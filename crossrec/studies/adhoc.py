@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crossrec.errors import CrossrecError
+from crossrec.runs.identity import scientific
 from crossrec.runs.reading import read_json
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import find_runs
@@ -75,5 +76,4 @@ def _runs(folder: Path) -> list[tuple[RunFolder, list[str]]]:
 
 
 def _words(overrides: Sequence[str]) -> list[str]:
-    apart = ("seed=", "paths.", "trainer.enable_progress_bar", "logger")
-    return [w for w in overrides if not w.lstrip("+").startswith(apart)]
+    return [word for word in scientific(overrides) if not word.lstrip("+").startswith("seed=")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.config import target_name
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import WITHOUT, beginning, filled, terms
+from crossrec.runs.identity import PLACES, WITHOUT, beginning, filled, scientific, terms
 from crossrec.runs.store import RunFolder
 from crossrec.runs.summary import domain_rows
 from crossrec.studies.pairing import MACRO, paired_users
@@ -55,7 +55,7 @@ class RunComparison:
 
     Attributes:
         runs: label (A, B, ...) -> run.
-        words: label -> what its command line had and others' had not; defaults are filled in.
+        words: label -> overrides of its command line in which the runs differ; defaults are filled in.
         config: config key -> value in each run, as text; only keys that differ.
         metric: of the users.
         test: (domain, metric) -> value in each run; domains that all have, ``macro`` where all have the same ones.
@@ -109,10 +109,10 @@ def compare_runs(folders: Sequence[Path], metric: str | None = None) -> RunCompa
 def config_differences(configs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
     """Dotted keys whose values differ -> the value in each config, ``-`` where there is none.
 
-    Where things lie and in what portions they are computed is left out: paths and caches change no number. So is an
-    item encoder's copy of the group ``tuning``.
+    Where things lie, in what portions they are computed and who is told is left out: paths, caches and loggers change
+    no number. So is an item encoder's copy of the group ``tuning``.
     """
-    known = [{k: v for k, v in {**c, "adaptation": terms(c)}.items() if k not in ("paths", "init")} for c in configs]
+    known = [{k: v for k, v in {**c, "adaptation": terms(c)}.items() if k not in (*PLACES, "init")} for c in configs]
     flat = [dict(_leaves(filled(config))) for config in known]
     for config, leaves in zip(configs, flat):
         leaves |= dict(_leaves({"init": beginning(config) or {}}))
@@ -203,29 +203,35 @@ def _paired(runs: Mapping[str, RunFolder], domains: Sequence[str], metric: str) 
 
 
 def _words(runs: Mapping[str, RunFolder]) -> dict[str, str]:
-    """Overrides that not all runs have; where a run has none for such a key, the default it took."""
-    lines = {label: run.overrides for label, run in runs.items()}
-    shared = set.intersection(*(set(line) for line in lines.values()))
-    own = {
-        label: {word.partition("=")[0].lstrip("+~"): word for word in line if word not in shared}
-        for label, line in lines.items()
+    """Overrides in which the runs differ; where a run has none for such a key, the default it took."""
+    lines = {
+        label: {w.partition("=")[0].lstrip("+~"): w for w in scientific(run.overrides)} for label, run in runs.items()
     }
-    keys = [
-        key for key in dict.fromkeys(key for words in own.values() for key in words) if not key.startswith("paths.")
-    ]
+    configs = {label: run.config for label, run in runs.items()}
+    kept = []
+    for key in dict.fromkeys(key for line in lines.values() for key in line):
+        values = {json.dumps(_at(config, key), sort_keys=True, default=str) for config in configs.values()}
+        words = {line.get(key) for line in lines.values()}
+        if len(values) > 1 or (values == {"null"} and len(words) > 1):  # an experiment is no key of the config
+            kept.append(key)
     made = {}
-    for label, run in runs.items():
-        config = run.config
-        words = [own[label].get(key) or _default(config, key) for key in keys]
-        made[label] = " ".join(word for word in words if word)
+    for label, config in configs.items():
+        words_of = [lines[label].get(key) or _default(config, key) for key in kept]
+        made[label] = " ".join(word for word in words_of if word)
     return made
 
 
-def _default(config: Any, key: str) -> str:
-    """``key=value`` of a config, by its short name where the value is a component; empty where there is none."""
+def _at(config: Mapping[str, Any], key: str) -> Any:
+    """What a config has at a dotted key; None where it has none."""
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _default(config: Mapping[str, Any], key: str) -> str:
+    """``key=value`` of a config, by its short name where the value is a component; empty where there is none."""
+    value = _at(config, key)
     if isinstance(value, Mapping):
         return f"{key}={target_name(value)}" if value.get("_target_") else ""
     return "" if value is None else f"{key}={value}"

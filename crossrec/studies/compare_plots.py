@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossrec.config import target_name
 from crossrec.runs.store import RunFolder
 from crossrec.studies.canvas import new_figure, save
 
@@ -40,6 +41,15 @@ def learning_curves(run: RunFolder) -> pl.DataFrame | None:
         .sort("epoch")
     )
     return made if made.height else None
+
+
+def without_curve(run: RunFolder) -> str:
+    """Why a run has no learning curve; empty where it has one."""
+    if learning_curves(run) is not None:
+        return ""
+    if run.metrics.get("best_epoch") is None:
+        return f"{target_name(run.config['strategy'])} does not train"
+    return "its folder has no log/metrics.csv of its epochs, which every logger but logger=none writes"
 
 
 def plot_learning_curves(runs: Mapping[str, RunFolder], names: Mapping[str, str], folder: Path) -> list[Path]:

@@ -20,8 +20,8 @@ FORMS = {"mmd": ".4f", "coral": ".2g", "pad": ".2f"}
 TITLE = "Domain gap, before and after training"
 HEADER = ("MMD²", "CORAL", "PAD", "seeds")
 LEGEND = (
-    "before: with the weights that training began from; after: with those of the selected epoch. Vectors are those that "
-    "are scored, divided by their pooled deviation.",
+    "before: with the weights that training began from; after: with those of the selected epoch. Vectors are those "
+    "that are scored, divided by their pooled deviation.",
     "MMD²: unbiased, Gaussian kernel at the median distance, 0 without a gap. CORAL: squared distance of covariances / "
     "4 f². PAD: proxy A-distance of a linear classifier, 0 (domains are not told apart) to 2.",
     "seeds: measured / asked for. A row without training, or trained on one domain, has no gap.",

@@ -10,17 +10,7 @@ from typing import Any, cast
 
 from crossrec.config import GROUPS, search_path
 from crossrec.errors import CrossrecError
-from crossrec.runs.identity import MACHINE
 from crossrec.studies.jobs import Resolver
-
-PLACES = ("paths", "logger", "hydra", *(f"trainer.{key}" for key in sorted(MACHINE)))
-"""Keys of a command line that say where and how to run, not what."""
-
-
-def scientific(words: Sequence[str]) -> list[str]:
-    """Return the overrides of a command line that belong into an experiment: those that are not in ``PLACES``."""
-    keys = [(word, word.partition("=")[0].lstrip("+~")) for word in words]
-    return [word for word, key in keys if not any(key == p or key.startswith((f"{p}.", f"{p}/")) for p in PLACES)]
 
 
 def experiment(words: Sequence[str], config_dirs: Sequence[Path] = ()) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -170,8 +171,28 @@ def test_runs_without_a_log_have_no_picture(
 ) -> None:
     main(["compare", str(trained["popular"]), str(copy("popular")), "-o", str(tmp_path / "out")])
     printed = capsys.readouterr().out
-    assert "no learning curves" in printed and "config: keys that differ: none" in printed
+    assert (
+        "No learning curve of B: popularity does not train." in printed and "config: keys that differ: none" in printed
+    )
     assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["compare.csv", "compare.md"]
+
+
+def test_runs_are_told_apart_by_what_changes_their_numbers(
+    trained: dict[str, Path], copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = copy("merged")
+    words = ["logger=wandb", "logger.tags=[x]", "trainer.devices=2", "paths.runs=y", "+hydra.x=1", "dim=8", "seed=2"]
+    (other / "overrides.json").write_text(json.dumps(words))
+    config = (other / "config.yaml").read_text().replace("loggers.CSVLogger", "x.Log")
+    config = re.sub("^seed: 1$", "seed: 2", config, flags=re.M)
+    (other / "config.yaml").write_text(config)
+    (other / "log" / "metrics.csv").unlink()
+    made = compare_runs([trained["merged"], other])
+    assert made.words == {"A": "seed=1", "B": "seed=2"} and made.config == {"seed": ("1", "2")}
+    main(["compare", str(trained["merged"]), str(other), "-o", str(tmp_path / "out")])
+    said = "No learning curve of B: its folder has no log/metrics.csv"
+    assert said in capsys.readouterr().out and said in (tmp_path / "out" / "compare.md").read_text()
+    assert (tmp_path / "out" / "learning_curves.png").is_file()
 
 
 def test_without_matplotlib_the_extra_is_named(

@@ -5,8 +5,8 @@ import pytest
 from crossrec.commands.train import composed
 from crossrec.errors import CrossrecError
 from crossrec.runs.corpus import prepare_corpus
-from crossrec.runs.identity import run_id
-from crossrec.studies.tuned import experiment, scientific, write_experiment
+from crossrec.runs.identity import run_id, scientific
+from crossrec.studies.tuned import experiment, write_experiment
 
 
 def same_run(words: list[str], folder: Path, config_dirs: list[Path] | None = None) -> None:
