@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ class HandOver:
         run: id of the run that handed over.
         sha256: of its weights.
         taken: names of parameters and buffers.
-        left: name, or part, that began anew -> why.
+        left: name, or part, that was not handed over -> why: of this run's, which began anew, and of that run's.
         learnt: names of the domains that the weights learnt from, in that run and in those that it began with.
     """
 
@@ -46,7 +46,8 @@ class HandOver:
             tower = name.partition(".")[0]
             counts[tower] = counts.get(tower, 0) + 1
         said = ", ".join(f"{tower} ({n} tensors)" for tower, n in counts.items())
-        return [f"begins with weights of {self.run}: {said}", *(f"  anew: {n}, {why}" for n, why in self.left.items())]
+        left = (f"  not taken: {name}, {why}" for name, why in self.left.items())
+        return [f"begins with weights of {self.run}: {said}", *left]
 
 
 def hand_over(model: Strategy, config: Mapping[str, Any], corpus: Corpus) -> HandOver:
@@ -54,7 +55,7 @@ def hand_over(model: Strategy, config: Mapping[str, Any], corpus: Corpus) -> Han
 
     Encoders are matched by what they are, see :func:`~crossrec.runs.matching.pairs`. Tables of ids are taken where the
     corpus is the same one and their rows stand for the same ids, vectors of domains by the names of the domains that
-    the other run trained on; what it has none for keeps its start.
+    the other run trained on. What it has none for keeps its start; rows that ``init.freeze`` would keep so are zero.
 
     Args:
         model: of this run, as assembled.
@@ -62,7 +63,8 @@ def hand_over(model: Strategy, config: Mapping[str, Any], corpus: Corpus) -> Han
         corpus: of this run.
 
     Raises:
-        CrossrecError: there are no weights, they would mean something else here, or none is taken.
+        CrossrecError: there are no weights, they would mean something else here, none is taken, or ``init.freeze``
+            would keep a part at its random start.
     """
     source = Source(Path(config["init"]["from"]))
     if config["dim"] != source.config["dim"]:
@@ -97,16 +99,14 @@ class _Taking:
         earlier = source.run.metrics.get("init") or {}
         learnt = sorted({*self.trained, *earlier.get("learnt", [])})
         self.found = HandOver(source.run.id, source.sha256, learnt=learnt)
+        self.over: list[str] = []  # what only that run has
 
     def made(self) -> HandOver:
         both = pairs(self.config, self.source.config)
         for here, there in both:
             check(here, there, self.source.run.id)
-        matched = {here.name for here, _ in both}
-        for tower in TOWERS:
-            for part in parts(self.config, tower):
-                if part.name not in matched:
-                    self.found.left[part.name] = "that run has no such encoder"
+        for part in self.unmatched(self.config, [here.name for here, _ in both]):
+            self.found.left[part] = "that run has no such encoder"
         for here, there in both:
             self.part(here, there)
         for tower in TOWERS:
@@ -117,7 +117,40 @@ class _Taking:
         for name in self.config["init"]["freeze"]:
             if not any(taken.startswith(f"{name}.") for taken in self.found.taken):
                 raise CrossrecError(f"init.freeze names {name!r}, but nothing of it was handed over")
+        self.still()
+        for part in self.unmatched(self.source.config, [there.name for _, there in both]):
+            self.found.left.setdefault(part, "this run has no such encoder")
+        for name in self.over:
+            self.found.left.setdefault(name, "this run has none")
         return self.found
+
+    @staticmethod
+    def unmatched(config: Mapping[str, Any], matched: Collection[str]) -> list[str]:
+        """Names of the encoders of a config that have no like in the other."""
+        return [part.name for tower in TOWERS for part in parts(config, tower) if part.name not in matched]
+
+    def still(self) -> None:
+        """Make zero the rows that began anew in what ``init.freeze`` keeps: at random they would stay for ever."""
+        freeze = self.config["init"]["freeze"]
+        rows = [
+            f"{tower}.{table}"
+            for tower in TOWERS
+            for what in ("id_rows", "domain_rows")
+            for table in tables(self.model.get_submodule(tower), what)
+        ]
+        for left, why in self.found.left.items():
+            whole, _, domain = left.removesuffix("]").partition("[")
+            for name, parameter in self.model.named_parameters():
+                frozen = _within(name, whole) and any(_within(name, part) for part in freeze)
+                if not frozen or whole.endswith(".tower"):  # which starts as the pretrained model
+                    continue
+                if not any(_within(name, table) for table in rows):
+                    raise CrossrecError(
+                        f"init.freeze=[{', '.join(freeze)}] would keep {name} at its random start ({why}): freeze less"
+                    )
+                row = self.corpus.domain(domain).index if domain else slice(None)
+                parameter.data[row] = 0.0
+                self.found.left[left] = f"{why}: zero, as init.freeze keeps it"
 
     def part(self, here: Part, there: Part) -> None:
         """Take what an encoder can have of its like."""
@@ -144,6 +177,22 @@ class _Taking:
                 new[name] = theirs[name]
                 self.found.taken.append(full)
         module.load_state_dict(new)
+        self.over += [f"{there.name}.{name}" for name in self.only_there(theirs, new, domains)]
+
+    def only_there(self, theirs: Mapping[str, Any], new: Collection[str], domains: Collection[str]) -> list[str]:
+        """Tensors that only that run's encoder has, and what is of domains that train there alone."""
+        mine = {d.name for d in self.corpus.domains}
+        gone = {index: domain for domain, index in self.known.items() if domain not in mine}
+        found = []
+        for name in theirs:
+            if table := next((t for t in domains if name.startswith(f"{t}.")), None):  # a module of each domain
+                place = int(name.removeprefix(f"{table}.").partition(".")[0])
+                found += [f"{table}[{gone[place]}]"] if place in gone else []
+            elif name not in new:
+                found.append(name)
+            elif name in domains:
+                found += [f"{name}[{domain}]" for domain in gone.values()]
+        return found
 
     def by_domain(
         self, module: nn.Module, full: str, name: str, table: str, value: Tensor, theirs: Mapping[str, Any]
@@ -201,7 +250,11 @@ class _Taking:
     def mixing(self, tower: str) -> None:
         """Take the map of a fusion of the same encoders."""
         here, there = self.config[tower], self.source.config[tower]
-        names = [n for n in self.model.state_dict() if n.startswith(f"{tower}.mixing.")]
+        names, theirs = (
+            [n for n in state if n.startswith(f"{tower}.mixing.")]
+            for state in (self.model.state_dict(), self.source.state)
+        )
+        self.over += [name for name in theirs if not names]
         same = list(here.get("encoders", {})) == list(there.get("encoders", {})) and here.get("mode") == there.get(
             "mode"
         )

@@ -34,6 +34,30 @@ def test_a_transformer_and_a_text_encoder_are_handed_over_whole(text: list[str],
     assert found.left == {f"user_encoder.domain.weight[{d}]": reason for d in "bc"}
 
 
+def test_rows_that_were_not_handed_over_are_zero_in_what_stays_as_it_is(
+    text: list[str], id_text: list[str], source: RunFolder
+) -> None:
+    kept = "zero, as init.freeze keeps it"
+    model, _, found = taken([*text, "strategy=target_only", "target=b"], source, freeze=["user_encoder"])
+    table = model.get_parameter("user_encoder.domain.weight")
+    assert torch.equal(table[0], after(source)["user_encoder.domain.weight"][0]) and not table[1:].any()
+    assert len(found.left) == 2 and all(why.endswith(kept) for why in found.left.values())
+    assert all(line.endswith(kept) for line in found.lines()[1:])
+    line = [*id_text, "strategy=target_only", "target=b"]
+    model, _, found = taken(line, source, freeze=["item_encoder"])
+    assert not model.get_parameter("item_encoder.encoders.id.weight").any()
+    assert found.left["item_encoder.encoders.id"] == f"that run has no such encoder: {kept}"
+    assert not found.left["user_encoder.domain.weight[b]"].endswith(kept)
+    with pytest.raises(CrossrecError, match=r"would keep item_encoder\.mixing\.map\.weight at its random start"):
+        taken([*line, "item_encoder.mode=concat"], source, freeze=["item_encoder"])
+
+
+def test_what_only_that_run_has_is_told(text: list[str], source: RunFolder) -> None:
+    words = [*text, "strategy=target_only", "target=b", "user_encoder.position_embedding=false"]
+    _, _, found = taken([*words, "user_encoder.domain_embedding=false"], source)
+    assert found.left == dict.fromkeys(["user_encoder.position", "user_encoder.domain.weight"], "this run has none")
+
+
 def test_the_features_are_whitened_as_they_were_there(text: list[str], source: RunFolder) -> None:
     model, _, _ = taken([*text, "strategy=target_only", "target=b"], source)
     parts = assemble(source.config, prepare_corpus(source.config))
@@ -57,6 +81,8 @@ def test_a_text_part_goes_to_wherever_there_is_one_and_back(
     model, _, found = taken([*text, "strategy=target_only", "target=c"], back)
     name = "adapter.1.weight"
     assert torch.equal(model.state_dict()[f"{TEXT}.{name}"], after(back)[f"{FUSED}.{name}"])
+    assert found.left["item_encoder.encoders.id"] == "this run has no such encoder"
+    assert found.left["item_encoder.mixing.map.weight"] == "this run has none"
 
 
 def test_tables_of_ids_are_taken_on_the_same_corpus_alone(words: list[str]) -> None:
@@ -106,6 +132,7 @@ def test_vectors_of_domains_go_by_name(words: list[str], text: list[str]) -> Non
     assert torch.equal(model.user_encoder.domain.weight, torch.stack([given[2], given[1]]))
     assert not torch.equal(before, given[:2])
     assert {n for n in found.taken if "[" in n} == {"user_encoder.domain.weight[c]", "user_encoder.domain.weight[b]"}
+    assert found.left == {"user_encoder.domain.weight[a]": "this run has none"}
 
 
 def test_each_domains_own_whitening_goes_by_name(text: list[str]) -> None:
