@@ -43,7 +43,6 @@ class MultiDomainDataModule(pl.LightningDataModule):
         batch_size: rows of a batch over all processes. Pointwise, negatives count as rows (as RecBole counts them);
             for sequences a row is a window.
         train_domains: names of the domains whose training rows make histories and batches; None for all.
-        loss_domains: of those, the domains whose rows are learnt; the others are only read in histories. None for all.
         eval_domains: names of the domains to test; None for all. Those without a test row are left out.
         valid_domains: names of the domains to validate; None for ``eval_domains``. Histories of their queries, as of
             training batches, are of ``train_domains``; those of the test are of ``eval_domains`` too.
@@ -77,7 +76,6 @@ class MultiDomainDataModule(pl.LightningDataModule):
         sampler: Sampler | None = None,
         batch_size: int = 2048,
         train_domains: Sequence[str] | None = None,
-        loss_domains: Sequence[str] | None = None,
         eval_domains: Sequence[str] | None = None,
         valid_domains: Sequence[str] | None = None,
         history_length: int = 50,
@@ -107,9 +105,6 @@ class MultiDomainDataModule(pl.LightningDataModule):
         self.corpus, self.uses_history, self.history_length = corpus, uses_history, history_length
         every = range(len(corpus.domains))
         self.train_indices = domain_indices(corpus, train_domains, every)
-        self._loss_indices = domain_indices(corpus, loss_domains, self.train_indices)
-        if not set(self._loss_indices) <= set(self.train_indices):
-            raise CrossrecError("loss_domains must be among train_domains")
         self._tested = domain_indices(corpus, eval_domains, every)
         self._validated = domain_indices(corpus, valid_domains, self._tested)
         self.read_indices = sorted({*self.train_indices, *self._tested})
@@ -151,7 +146,6 @@ class MultiDomainDataModule(pl.LightningDataModule):
                 self.corpus,
                 self.split.label == TRAIN,
                 self.train_indices,
-                self._loss_indices,
                 kind=self._batch,
                 negatives=self._negatives,
                 n_negatives=self._n_negatives,
@@ -201,7 +195,7 @@ class MultiDomainDataModule(pl.LightningDataModule):
         self.setup("fit")
         assert self._source is not None
         names = [d.name for d in self.corpus.domains]
-        rows = Rows(self._source.domains, names, self._loss_indices, self._source.lengths)
+        rows = Rows(self._source.domains, names, self.train_indices, self._source.lengths)
         size = self._batch_size
         if self._batch == "pointwise":
             size = max(size // (1 + self._n_negatives), 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,14 +14,13 @@ class Windows:
     """Cut every user's events into windows of at most ``length`` inputs.
 
     Window k of a user covers events kL to (k+1)L: the event at a boundary is the last target of one window and the
-    first input of the next. A user with one event has no window, nor is there one without a target.
+    first input of the next. A user with one event has no window.
 
     Args:
         users: (m,) user of each event, sorted; a user's events are in their order.
         items: (m,) global item ids.
         domains: (m,) domain index.
         length: L, the most inputs of a window.
-        target: (m,) bool, which events may be targets; the others are inputs only. None for all.
 
     Attributes:
         users: (w,) user of each window.
@@ -30,26 +28,16 @@ class Windows:
         lengths: (w,) its number of inputs.
     """
 
-    def __init__(
-        self, users: Ids, items: Ids, domains: Ids, length: int, target: npt.NDArray[np.bool_] | None = None
-    ) -> None:
+    def __init__(self, users: Ids, items: Ids, domains: Ids, length: int) -> None:
         position, size = group_positions(users)
         starts = np.flatnonzero((position % length == 0) & (position < size - 1))
         lengths = np.minimum(length, (size - 1 - position)[starts])
-        last = starts + lengths
-        if target is not None:
-            before = np.r_[0, np.cumsum(target)]
-            some = before[starts + lengths + 1] - before[starts + 1] > 0
-            starts, lengths = starts[some], lengths[some]
-            latest = np.maximum.accumulate(np.where(target, np.arange(len(target)), -1))
-            last = latest[starts + lengths]
         self.users: Ids = users[starts]
-        self.domains: Ids = domains[last]
+        self.domains: Ids = domains[starts + lengths]
         self.lengths: Ids = lengths
         self._owners, self._starts = torch.from_numpy(self.users), torch.from_numpy(starts)
         self._lengths = torch.from_numpy(lengths)
         self._items, self._domains = torch.from_numpy(items), torch.from_numpy(domains)
-        self._target = None if target is None else torch.from_numpy(target)
 
     def __len__(self) -> int:
         return len(self.users)
@@ -63,7 +51,5 @@ class Windows:
         at, mask = window(self._starts[index], self._lengths[index])
         history = self._items[at].masked_fill(~mask, PAD)
         after = (at + 1).masked_fill(~mask, 0)
-        if self._target is not None:
-            mask = mask & self._target[after]
         targets, domains = self._items[after].masked_fill(~mask, PAD), self._domains[after].masked_fill(~mask, PAD)
         return self._owners[index], history, targets, domains

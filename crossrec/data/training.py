@@ -130,7 +130,6 @@ def training_rows(
     corpus: Corpus,
     positive: npt.NDArray[np.bool_],
     domains: Sequence[int],
-    loss_domains: Sequence[int],
     *,
     kind: Literal["pointwise", "pairwise", "sequence"],
     negatives: Literal["uniform", "popularity"],
@@ -144,8 +143,7 @@ def training_rows(
     Args:
         corpus: the corpus.
         positive: (n_interactions,) the training rows of all domains; none of them is ever drawn as a negative.
-        domains: indices of the domains whose rows are read.
-        loss_domains: of those, the domains whose rows are learnt.
+        domains: indices of the domains that train.
         kind: of the batches.
         negatives: their distribution.
         n_negatives: of a row, or of a target.
@@ -158,11 +156,10 @@ def training_rows(
     draws = UniformNegatives if negatives == "uniform" else PopularityNegatives
     positive = positive & np.isin(where, domains)
     drawn = draws(corpus, users[positive], items[positive], warn=n_negatives > 0 and not shared)
-    rows = np.flatnonzero(positive if kind == "sequence" else positive & np.isin(where, loss_domains))
+    rows = np.flatnonzero(positive)
     if kind != "sequence":
         columns = (users[rows], items[rows], where[rows])
         labels = None if liked is None else liked[rows]
         return PairRows(*columns, drawn, n_negatives, shared=shared, pointwise=kind == "pointwise", liked=labels)
-    target = None if set(loss_domains) == set(domains) else np.isin(where[rows], loss_domains)
-    windows = Windows(users[rows], items[rows], where[rows], length, target)
+    windows = Windows(users[rows], items[rows], where[rows], length)
     return SequenceRows(windows, drawn, n_negatives, shared=shared)

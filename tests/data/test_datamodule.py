@@ -6,7 +6,6 @@ from modules import data
 
 from crossrec.data.batches import PAD, PairwiseBatch, PointwiseBatch, SequenceBatch
 from crossrec.data.cold import ColdUser
-from crossrec.data.sampling import Cycle
 from crossrec.data.splits import Fixed, LeaveOneOut, Ratio, Temporal
 from crossrec.errors import CrossrecError
 
@@ -61,16 +60,6 @@ def test_sequences_hold_every_domain_in_order_with_negatives_where_targets_are()
         for user, domain, row in zip(owners[real], batch.domains[real], batch.negatives[real]):
             for item in row.tolist():
                 assert (int(user), item) not in pairs and module.corpus.item_domain[item] == domain
-
-
-def test_loss_domains_are_learnt_and_the_others_only_read():
-    corpus = random_corpus()
-    module = data(corpus, batch="sequence", n_negatives=0, loss_domains=["d1"], sampler=Cycle())
-    batches = list(module.train_dataloader())
-    assert all(set(b.domains.unique().tolist()) <= {PAD, 1} for b in batches)
-    assert any((corpus.item_domain[b.history[b.history != PAD]] == 0).any() for b in batches)
-    pairs = data(corpus, loss_domains=["d1"])
-    assert all((b.domains == 1).all() for b in pairs.train_dataloader())
 
 
 def test_shared_negatives_come_once_for_each_domain():
@@ -241,7 +230,6 @@ def test_mistakes_are_told():
         ({"n_negatives": -1}, "n_negatives is -1"),
         ({"train_domains": ["books"]}, "no domain 'books'"),
         ({"eval_domains": []}, "at least one name"),
-        ({"train_domains": ["d0"], "loss_domains": ["d1"]}, "loss_domains"),
         ({"batch": "pointwise", "shared_negatives": True}, "shared"),
     ]:
         with pytest.raises(CrossrecError, match=message):

@@ -154,17 +154,6 @@ def test_windows_make_every_event_after_the_first_a_target_once(length):
     np.testing.assert_array_equal(windows.domains, last)
 
 
-def test_targets_of_other_domains_stay_inputs():
-    users, items, domains = events()
-    windows = Windows(users, items, domains, 4, target=domains == 1)
-    _, history, targets, kinds = windows.gather(torch.arange(len(windows)))
-    assert ((targets != PAD).sum(1) > 0).all()
-    assert set(kinds.unique().tolist()) == {PAD, 1} and (windows.domains == 1).all()
-    assert ((history != PAD) & (targets == PAD)).any()
-    first = np.r_[True, users[1:] != users[:-1]]
-    assert (targets != PAD).sum() == ((domains == 1) & ~first).sum()
-
-
 def test_batches_are_as_wide_as_their_longest_window():
     windows = Windows(np.array([0, 0, 1, 1, 1, 1]), np.arange(6), np.zeros(6, dtype=np.int64), 10)
     assert windows.gather(torch.tensor([0]))[1].tolist() == [[0]]
