@@ -139,17 +139,12 @@ class TextEncoder(ItemEncoder):
         fitted = self._raw[rows].float()
         if not len(fitted):
             raise CrossrecError("no training item has a text to fit item_encoder.whitening on: choose item_encoder=id")
-        if isinstance(self.whitening, DomainWhitening):
-            self.whitening.fit(fitted, self.domains[rows])
-        else:
-            self.whitening.fit(fitted)
+        self.whitening.fit(fitted, self.domains[rows])
         square = self._whitened(fitted, self.domains[rows]).double().square().mean()
         self.scale.fill_(float(square.clamp_min(1e-12).rsqrt()))
 
     def _whitened(self, features: Tensor, domains: Tensor) -> Tensor:
-        if isinstance(self.whitening, DomainWhitening):
-            return cast(Tensor, self.whitening(features, domains))
-        return cast(Tensor, self.whitening(features))
+        return cast(Tensor, self.whitening(features, domains))
 
     @torch.no_grad()
     def _refresh(self) -> None:

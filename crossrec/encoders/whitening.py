@@ -57,8 +57,8 @@ class Whitening(nn.Module):
         )
 
     @torch.no_grad()
-    def fit(self, features: Tensor) -> Whitening:
-        """Fit on ``features`` (n, w), in float64, and return self.
+    def fit(self, features: Tensor, domains: Tensor | None = None) -> Whitening:
+        """Fit on ``features`` (n, w), in float64, and return self; ``domains`` (n,) make no difference here.
 
         Raises:
             CrossrecError: fewer than two rows, or one is not finite.
@@ -84,8 +84,8 @@ class Whitening(nn.Module):
         scaled = directions * scale
         return scaled[:, : self.out_width] if self.kind == "pca" else scaled @ directions.T
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map ``features`` (n, w) to (n, ``out_width``)."""
+    def forward(self, features: Tensor, domains: Tensor | None = None) -> Tensor:
+        """Map ``features`` (n, w) to (n, ``out_width``); ``domains`` (n,) make no difference here."""
         if self.kind == "none":
             return features
         centred: Tensor = features - self.mean

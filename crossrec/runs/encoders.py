@@ -226,11 +226,10 @@ def whitened(
 ) -> Tensor:
     """Whiten vectors (n, w) of the sample as a text encoder does: fitted on the items that have a training row."""
     rows = sample.trained
-    if per_domain and kind != "none":
-        each = DomainWhitening([d.name for d in corpus.domains], raw.shape[1], kind, dim)
-        made: Tensor = each.fit(raw[rows], sample.domain[rows])(raw, sample.domain)
-        return made
-    made = Whitening(raw.shape[1], kind, dim).fit(raw[rows])(raw)
+    each = [d.name for d in corpus.domains] if per_domain and kind != "none" else None
+    width = raw.shape[1]
+    whitening = Whitening(width, kind, dim) if each is None else DomainWhitening(each, width, kind, dim)
+    made: Tensor = whitening.fit(raw[rows], sample.domain[rows])(raw, sample.domain)
     return made
 
 

@@ -57,6 +57,9 @@ def test_centre_and_none():
     x = features()
     assert torch.allclose(Whitening(6, "centre").double().fit(x)(x), x - x.mean(0))
     assert Whitening(6).fit(x)(x) is x
+    domains = torch.arange(len(x)) % 2  # as DomainWhitening takes them
+    one, two = (Whitening(6, "zca").double() for _ in range(2))
+    assert torch.equal(one.fit(x, domains)(x, domains), two.fit(x)(x))
 
 
 def test_directions_without_variance_stay_silent_on_unseen_rows():
