@@ -15,6 +15,7 @@ from crossrec.compression.base import Facts, Original
 from crossrec.encoders.model_parts import keep_no_keys, switch_off_dropout, train_all
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 TAIL = 20
 """Most steps over which the first and the last losses are averaged: a quarter of all, where that is less."""
@@ -48,12 +49,11 @@ class Distillation:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.batch_size < 1:
-            raise CrossrecError(f"steps={self.steps} must be 0 or more, and batch_size={self.batch_size} 1 or more")
+        at_least("steps", self.steps, 0)
+        at_least("batch_size", self.batch_size, 1)
         if self.loss not in ("mse", "cosine"):
             raise CrossrecError(f"loss={self.loss!r} must be mse or cosine")
-        if self.lr <= 0:
-            raise CrossrecError(f"lr={self.lr} must be above 0")
+        at_least("lr", self.lr, 0, strictly=True)
 
     @torch.enable_grad()
     def train(self, network: nn.Module, encoder: PretrainedText, original: Original) -> Facts:

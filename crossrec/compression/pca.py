@@ -5,6 +5,7 @@ from __future__ import annotations
 from crossrec.compression.base import Compression, Facts, Original
 from crossrec.encoders.projection import Projection
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 
 class PCA(Compression):
@@ -23,8 +24,7 @@ class PCA(Compression):
     name = "pca"
 
     def __init__(self, width: int = 128) -> None:
-        if width < 1:
-            raise CrossrecError(f"width={width} must be 1 or more")
+        at_least("width", width, 1)
         self.width = width
 
     def fit(self, original: Original) -> tuple[Projection, Facts]:

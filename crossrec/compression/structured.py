@@ -12,7 +12,7 @@ from crossrec.compression.blocks import Block, blocks, keep_heads, keep_neurons
 from crossrec.compression.distillation import Distillation
 from crossrec.encoders.pretrained import PretrainedText
 from crossrec.errors import CrossrecError
-from crossrec.ranges import rate
+from crossrec.ranges import at_least, rate
 
 
 class Structured(NetworkCompression):
@@ -58,8 +58,7 @@ class Structured(NetworkCompression):
     ) -> None:
         if importance not in ("weight", "activation"):
             raise CrossrecError(f"importance={importance!r} must be weight or activation")
-        if texts < 1:
-            raise CrossrecError(f"texts={texts} must be 1 or more")
+        at_least("texts", texts, 1)
         rate("heads", heads)
         rate("neurons", neurons)
         self.heads = heads

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from crossrec.data.schema import Corpus
 from crossrec.encoders.placed_events import PlacedEventsEncoder, PlacedOptions
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -51,8 +52,7 @@ class AttentionEncoder(PlacedEventsEncoder):
         **options: Unpack[PlacedOptions],
     ) -> None:
         super().__init__(corpus, dim, **options)
-        if hidden is not None and hidden < 1:
-            raise CrossrecError(f"user_encoder.hidden={hidden} must be at least 1, or null for dim")
+        at_least("user_encoder.hidden", hidden, 1)
         if self.position is not None and not corpus.ordered:
             raise CrossrecError(
                 "user_encoder.position_embedding=true reads the places of events in time, but this data set has no "

@@ -20,6 +20,7 @@ from crossrec.encoders.text_model import TextModel
 from crossrec.encoders.tuned_text import Tower
 from crossrec.encoders.tuning import Tuning, transformer
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 TEMPERATURE = 0.1
 """Of the gates: their weights move in large steps of the share that they stand for."""
@@ -137,8 +138,8 @@ class SideNetwork(Tuning):
     name = "side_network"
 
     def __init__(self, width: int = 64, every: int = 1, lr: float | None = None) -> None:
-        if width < 1 or every < 1:
-            raise CrossrecError(f"tuning.width={width} and tuning.every={every} must be 1 or more")
+        at_least("tuning.width", width, 1)
+        at_least("tuning.every", every, 1)
         self.width = width
         self.every = every
         self.lr = lr

@@ -24,7 +24,7 @@ from crossrec.encoders.pretrained import PretrainedText
 from crossrec.encoders.text_model import TextModel
 from crossrec.encoders.tuned_text import Tokens, Tower, TunedText
 from crossrec.errors import CrossrecError
-from crossrec.ranges import rate
+from crossrec.ranges import at_least, rate
 
 
 class Tuning(ABC):
@@ -85,8 +85,7 @@ class Trained(Tuning):
     def __init__(
         self, lr: float | None = None, model_dropout: bool = False, gradient_checkpointing: bool = False
     ) -> None:
-        if lr is not None and lr <= 0:
-            raise CrossrecError(f"tuning.lr={lr} must be above 0, or null for the optimizer's")
+        at_least("tuning.lr", lr, 0, strictly=True)
         self.lr = lr
         self.model_dropout = model_dropout
         self.gradient_checkpointing = gradient_checkpointing
@@ -202,8 +201,7 @@ class LoRA(Trained):
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__(lr, model_dropout, gradient_checkpointing)
-        if rank < 1:
-            raise CrossrecError(f"tuning.rank={rank} must be at least 1")
+        at_least("tuning.rank", rank, 1)
         rate("tuning.dropout", dropout)
         self.rank = rank
         self.alpha = alpha

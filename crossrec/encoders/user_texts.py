@@ -10,6 +10,7 @@ from crossrec.data.schema import USER_FIELDS, Corpus
 from crossrec.encoders.item_texts import ALWAYS
 from crossrec.encoders.template import Template
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 PROFILE = "[{age} years old ][{gender} ][{occupation}]"
 """What is read of users where no other template is given: "24 years old male writer"."""
@@ -39,8 +40,7 @@ def user_texts(
     Raises:
         CrossrecError: a template that fits no user or is not to be read, a negative number, or no user has a text.
     """
-    if titles < 0:
-        raise CrossrecError(f"user_encoder.titles={titles} must be 0 or more")
+    at_least("user_encoder.titles", titles, 0)
     ways = []
     if profile:
         ways = _profiles(corpus, template)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossrec.errors import CrossrecError
+from crossrec.ranges import rate
 
 CELLS = 1 << 22
 """Most activations of a hidden layer that are held at once when a catalogue is scored."""
@@ -38,8 +39,7 @@ class PairNetwork(nn.Module):
         super().__init__()
         if any(not isinstance(width, int) or width < 1 for width in hidden):
             raise CrossrecError(f"strategy.hidden={list(hidden)} must be a list of widths of at least 1")
-        if not 0 <= dropout < 1:
-            raise CrossrecError(f"strategy.dropout={dropout} must be at least 0 and below 1")
+        rate("strategy.dropout", dropout)
         self.widths = (user_width, item_width)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([user_width + item_width, *hidden, 1]))
         self.dropout = nn.Dropout(dropout)

@@ -16,6 +16,7 @@ from crossrec.data.schema import Domain
 from crossrec.errors import CrossrecError
 from crossrec.objectives.base import weighted_mean
 from crossrec.objectives.in_batch_softmax import contrast
+from crossrec.ranges import at_least, rate
 from crossrec.strategies.base import Strategy
 from crossrec.strategies.scoring import last_state
 
@@ -54,12 +55,9 @@ class Pretraining(Strategy):
     def __init__(
         self, *, weight: float = 1e-3, item_drop: float = 0.2, temperature: float = 0.07, **arguments: Any
     ) -> None:
-        if weight < 0:
-            raise CrossrecError(f"strategy.weight={weight} must be 0 or more")
-        if not 0 <= item_drop < 1:
-            raise CrossrecError(f"strategy.item_drop={item_drop} must be a probability below 1")
-        if temperature <= 0:
-            raise CrossrecError(f"strategy.temperature={temperature} must be more than 0")
+        at_least("strategy.weight", weight, 0)
+        rate("strategy.item_drop", item_drop)
+        at_least("strategy.temperature", temperature, 0, strictly=True)
         super().__init__(**arguments)
         if weight and not self.user_encoder.uses_history:
             raise CrossrecError(

@@ -63,10 +63,10 @@ def test_the_original_stays_as_it_is_and_nothing_needs_a_gradient(apply):
         ({"every": 1}, "every=1 would keep all layers"),
         ({"every": 2, "keep": [0]}, "give either every=K or keep"),
         ({"every": None}, "give either every=K or keep"),
-        ({"steps": -1}, "steps=-1 must be 0 or more"),
-        ({"lr": 0.0}, "lr=0.0 must be above 0"),
+        ({"steps": -1}, "steps=-1 must be at least 0"),
+        ({"lr": 0.0}, "lr=0.0 must be more than 0"),
         ({"loss": "l1"}, "loss='l1' must be mse or cosine"),
-        ({"batch_size": 0}, "batch_size=0 1 or more"),
+        ({"batch_size": 0}, "batch_size=0 must be at least 1"),
     ],
 )
 def test_options_without_sense_are_refused(options, message):

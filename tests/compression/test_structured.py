@@ -84,8 +84,8 @@ def test_shares_that_take_nothing_and_other_networks_are_refused(apply):
         ({"heads": 1.0}, "heads=1.0 must be from 0 to below 1"),
         ({"neurons": -0.5}, "neurons=-0.5 must be from 0 to below 1"),
         ({"importance": "age"}, "importance='age' must be weight or activation"),
-        ({"texts": 0}, "texts=0 must be 1 or more"),
-        ({"steps": -1}, "steps=-1 must be 0 or more"),
+        ({"texts": 0}, "texts=0 must be at least 1"),
+        ({"steps": -1}, "steps=-1 must be at least 0"),
     ],
 )
 def test_options_without_sense_are_refused(options, message):

@@ -190,7 +190,7 @@ def test_mistakes_are_told(make_corpus, encoder):
         AttentionEncoder(make_corpus(ordered=False), dim=F)
     free = AttentionEncoder(make_corpus(ordered=False), dim=F, position_embedding=False, max_length=6)
     assert free.states(vectors, domains, everything(1, 7)).shape == (1, 7, F)
-    with pytest.raises(CrossrecError, match=r"user_encoder\.hidden=0 must be at least 1, or null"):
+    with pytest.raises(CrossrecError, match=r"user_encoder\.hidden=0 must be at least 1"):
         AttentionEncoder(make_corpus(), dim=F, hidden=0)
     with pytest.raises(CrossrecError, match="history='mine' must be mixed or own"):
         AttentionEncoder(make_corpus(), dim=F, history="mine")

@@ -209,7 +209,7 @@ def test_mistakes_are_told(make, tmp_path, monkeypatch):
         make(LastK(3))
     with pytest.raises(CrossrecError, match=r"tuning.k=0 must be"):
         make(LastK(0))
-    with pytest.raises(CrossrecError, match=r"tuning.lr=0 must be above 0"):
+    with pytest.raises(CrossrecError, match=r"tuning.lr=0 must be more than 0"):
         Full(lr=0)
     with pytest.raises(CrossrecError, match=r"tuning.rank=0 must be"):
         LoRA(rank=0)

@@ -133,8 +133,8 @@ def test_windows_that_have_no_other_give_a_zero_without_gradient(words: list[str
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["strategy.weight=-1"], "strategy.weight=-1 must be 0 or more"),
-        (["strategy.item_drop=1"], "strategy.item_drop=1 must be a probability below 1"),
+        (["strategy.weight=-1"], "strategy.weight=-1 must be at least 0"),
+        (["strategy.item_drop=1"], "strategy.item_drop=1 must be from 0 to below 1"),
         (["strategy.temperature=0"], "strategy.temperature=0 must be more than 0"),
         (["user_encoder=id"], r"contrasts histories, but this user_encoder looks users up by id.*strategy\.weight=0"),
     ],
