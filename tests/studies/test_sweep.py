@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from running import here, run
 from study_files import finish, start, write_study
 
 from crossrec.runs.store import RunFolder
@@ -20,7 +21,7 @@ def trainings(folder: Path) -> list[list[str]]:
 
 
 def test_a_dry_run_lists_and_trains_nothing(small: list[str], tmp_path: Path) -> None:
-    done = finish(start("sweep", str(write_study(tmp_path, small)), "--dry-run", cwd=tmp_path))
+    done = here("sweep", str(write_study(tmp_path, small)), "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("│ new ") == 4 and "merged seed 1" in done.stdout
     assert not (tmp_path / "runs").exists()
@@ -28,7 +29,7 @@ def test_a_dry_run_lists_and_trains_nothing(small: list[str], tmp_path: Path) ->
 
 def test_every_row_must_compose_before_anything_runs(small: list[str], tmp_path: Path) -> None:
     study = write_study(tmp_path, small, rows={"good": ["strategy=merged"], "bad": ["strategy=mergd"]})
-    done = finish(start("sweep", str(study), cwd=tmp_path))
+    done = here("sweep", str(study), cwd=tmp_path)
     assert done.returncode == 1
     assert "study.yaml, row 'bad': no option 'mergd' for strategy; did you mean merged?" in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -49,9 +50,9 @@ def test_a_failing_row_stops_nothing_and_is_tried_again_when_asked(small: list[s
     assert states == {"merged": "failed", "popularity": "finished"}
 
     begun = {r.id: r.status["started"] for r in find_runs(tmp_path / "runs")}
-    assert finish(start("sweep", study, cwd=tmp_path)).returncode == 1
+    assert here("sweep", study, cwd=tmp_path).returncode == 1
     assert {r.id: r.status["started"] for r in find_runs(tmp_path / "runs")} == begun  # a failed run is left alone
-    assert finish(start("sweep", study, "--retry-failed", cwd=tmp_path)).returncode == 1
+    assert here("sweep", study, "--retry-failed", cwd=tmp_path).returncode == 1
     after = {r.id: r.status["started"] for r in find_runs(tmp_path / "runs")}
     assert [i.split("-")[1] for i in begun if after[i] > begun[i]] == ["merged"]
 
@@ -68,32 +69,32 @@ def test_killed_as_a_whole_it_resumes_and_ends_as_if_nothing_had_been(small: lis
         time.sleep(0.05)
     os.killpg(sweep.pid, signal.SIGKILL)
     sweep.communicate()
-    run = RunFolder(last[0].parents[1])
-    while run.locked:  # the kill reaches the child a moment later
+    broken = RunFolder(last[0].parents[1])
+    while broken.locked:  # the kill reaches the child a moment later
         time.sleep(0.05)
-    assert run.state == "interrupted"
+    assert broken.state == "interrupted"
     done = finish(start("sweep", study, cwd=tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 runs finished" in done.stdout
 
-    whole = tmp_path / "whole"
-    assert finish(start("sweep", study, f"paths.runs={whole}", "--seeds", "0", cwd=tmp_path)).returncode == 0
-    assert (whole / run.id / "metrics.json").read_bytes() == (run.path / "metrics.json").read_bytes()
-    assert finish(start("sweep", study, cwd=tmp_path)).stdout.startswith("2 of 2 runs finished")
+    whole = run([*long, *rows["merged"], f"seed={broken.config['seed']}", f"paths.runs={tmp_path / 'whole'}"])
+    assert whole.id == broken.id
+    assert (whole.path / "metrics.json").read_bytes() == (broken.path / "metrics.json").read_bytes()
+    assert here("sweep", study, cwd=tmp_path).stdout.startswith("2 of 2 runs finished")
 
 
 @pytest.mark.slow
 def test_two_sweeps_at_once_train_each_run_once_a_failing_one_too(small: list[str], tmp_path: Path) -> None:
     words = [*small, counted(tmp_path), "trainer.max_epochs=10"]
     rows = {"merged": ["strategy=merged"], "bad [/x]": ["strategy=merged", "trainer.check_val_every_n_epoch=99"]}
-    study = str(write_study(tmp_path, words, rows=rows, seeds=[0, 1]))
+    study = str(write_study(tmp_path, words, rows=rows, seeds=[0]))
     both = [start("sweep", study, cwd=tmp_path) for _ in range(2)]
     for done in [finish(process) for process in both]:
         assert done.returncode == 1, done.stdout + done.stderr
-        assert "2 of 4 runs finished" in done.stdout
-        assert done.stdout.count("failed bad [/x] seed") >= 2  # names with brackets come out whole
+        assert "1 of 2 runs finished" in done.stdout
+        assert done.stdout.count("failed bad [/x] seed") >= 1  # names with brackets come out whole
     folders = [line[0] for line in trainings(tmp_path)]
-    assert len(folders) == len(set(folders)) == 4
+    assert len(folders) == len(set(folders)) == 2
 
 
 @pytest.mark.slow
@@ -149,23 +150,24 @@ LAUNCHERS = {
 
 
 @pytest.mark.slow
-def test_every_launcher_gives_the_same_table(small: list[str], tmp_path: Path) -> None:
+def test_every_launcher_gives_the_same_table(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # its workers let every other process of the machine go first
     words = [*small, counted(tmp_path)]
-    study = str(write_study(tmp_path, words, baseline="popularity"))
+    study = str(write_study(tmp_path, words, baseline="popularity", seeds=[0]))
     tables = {}
     for name, launcher in LAUNCHERS.items():
         runs = f"paths.runs={tmp_path / name}"
         done = finish(start("sweep", study, runs, *launcher, cwd=tmp_path))
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "4 of 4 runs finished" in done.stdout
-        shown = finish(start("table", study, runs, "--format", "csv", cwd=tmp_path))
+        assert "2 of 2 runs finished" in done.stdout
+        shown = here("table", study, runs, "--format", "csv", cwd=tmp_path)
         assert shown.returncode == 0, shown.stderr
         tables[name] = shown.stdout
     assert pl.read_csv(tables["basic"].encode()).height == 2 * 2 * 2  # rows, domains, metrics
     for name in LAUNCHERS:
         assert tables[name] == tables["basic"]
     lines = trainings(tmp_path)
-    assert len(lines) == 2 * len(LAUNCHERS)  # the popularity rows do not train
+    assert len(lines) == len(LAUNCHERS)  # the popularity row does not train
     jobs = {folder.split("/")[-2]: (device, threads) for folder, device, threads in lines}
     assert jobs["joblib"][0] in ("7", "8")
     assert jobs["joblib"][1] == str(max((os.cpu_count() or 1) // 2, 1))
@@ -174,12 +176,12 @@ def test_every_launcher_gives_the_same_table(small: list[str], tmp_path: Path) -
 
 def test_a_missing_or_unknown_launcher_says_what_to_do(small: list[str], tmp_path: Path) -> None:
     study = str(write_study(tmp_path, small))
-    done = finish(start("sweep", study, "hydra/launcher=slurm", cwd=tmp_path))
+    done = here("sweep", study, "hydra/launcher=slurm", cwd=tmp_path)
     assert done.returncode == 1
     assert "no launcher 'slurm'; there are basic, joblib, submitit_slurm" in done.stderr
-    done = finish(start("sweep", study, "-j", "2", "hydra/launcher=ray", cwd=tmp_path))
+    done = here("sweep", study, "-j", "2", "hydra/launcher=ray", cwd=tmp_path)
     assert done.returncode == 1 and "not both" in done.stderr
-    done = finish(start("sweep", study, "--rows", "mergd", cwd=tmp_path))
+    done = here("sweep", study, "--rows", "mergd", cwd=tmp_path)
     assert done.returncode == 1 and "no row 'mergd'; did you mean merged?" in done.stderr
-    done = finish(start("sweep", study, "--seeds", "7", cwd=tmp_path))
+    done = here("sweep", study, "--seeds", "7", cwd=tmp_path)
     assert done.returncode == 1 and "no seed 7; its seeds are 0, 1" in done.stderr
