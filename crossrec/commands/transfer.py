@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crossrec.commands.compare import found
+from crossrec.commands.compare import RUNS, found
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from crossrec.runs.store import RunFolder
     from crossrec.studies.transfer import DomainTransfer, Transfer
     from crossrec.studies.user_groups import Group
 
@@ -30,8 +32,9 @@ def main(arguments: list[str]) -> None:
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder, or the id of a run below runs/")
     parser.add_argument(
-        "--against", nargs="+", default=[], metavar="TWIN", help="target_only runs (default: found beside the runs)"
-    )
+        "--against", nargs="+", default=[], metavar="TWIN",
+        help="target_only runs, of any budget (default: found beside the runs, of the same one)",
+    )  # fmt: skip
     parser.add_argument("-m", "--metric", help="metric of single users (default: what the run selects by)")
     parser.add_argument(
         "-o", "--output", type=Path, action="append", default=[], metavar="FILE",
@@ -142,6 +145,9 @@ def notes(made: Transfer) -> list[str]:
                 f"The run's epoch was selected in {', '.join(made.selected)}, the twin's in {d.domain}: part of the "
                 f"gain in {d.domain} may be of that."
             )
+        for key, (run, twin) in d.budget.items():
+            both = f"{key} is {run} in the run and {twin} in the twin"
+            said.append(f"{d.domain}: {both}: part of the gain in {d.domain} may be of that.")
         for key, (run, twin) in d.differ.items():
             said.append(f"{d.domain}: {key} is {run} in the run, as its strategy has it, and {twin} in the twin.")
     return said
@@ -199,6 +205,15 @@ def _missing(made: Transfer) -> Iterable[str]:
         near = f" ({m.near})" if m.near else ""
         yield f"{m.domain}: no finished target_only twin of {m.run.id}{near}. This line trains it:"
         yield f"  {m.line}"
+    if made.nameable:
+        yield "This line takes runs of another budget as twins:"
+        runs, twins = ([_word(run) for run in some] for some in (made.runs.values(), made.nameable))
+        yield f"  {shlex.join(['crossrec', 'transfer', *runs, '--against', *twins])}"
+
+
+def _word(run: RunFolder) -> str:
+    """What names a run on the command line: its id where it lies below ``runs/``, else its folder."""
+    return run.id if (RUNS / run.id).resolve() == run.path.resolve() else str(run.path)
 
 
 def _twins(made: DomainTransfer) -> str:

@@ -16,6 +16,7 @@ from crossrec.studies.twins import (
     Candidate,
     Missing,
     Twin,
+    by_budget,
     candidates,
     find_twin,
     judge,
@@ -47,6 +48,7 @@ class DomainTransfer:
         unchanged: users with an equal one.
         hurt: users with a lower one.
         differ: keys that the strategy sets itself and that differ in a twin -> value in the run and in the twin.
+        budget: keys of the budget that differ in a twin that was named -> both values.
     """
 
     domain: str
@@ -59,6 +61,7 @@ class DomainTransfer:
     unchanged: int
     hurt: int
     differ: Mapping[str, tuple[str, ...]]
+    budget: Mapping[str, tuple[str, ...]]
 
     @property
     def verdict(self) -> str:
@@ -79,6 +82,8 @@ class Transfer:
         domains: those with a twin.
         missing: twins that there are not.
         selected: the domains whose validation selected the runs' epochs, by its mean over them.
+        nameable: runs to name as twins, which are all found ones and others that differ in their budget alone; empty
+            where there are no others.
     """
 
     runs: Mapping[int, RunFolder]
@@ -86,6 +91,7 @@ class Transfer:
     domains: tuple[DomainTransfer, ...]
     missing: tuple[Missing, ...]
     selected: tuple[str, ...]
+    nameable: tuple[RunFolder, ...] = ()
 
 
 def transfer(folders: Sequence[Path], against: Sequence[Path] = (), metric: str | None = None) -> Transfer:
@@ -111,7 +117,7 @@ def transfer(folders: Sequence[Path], against: Sequence[Path] = (), metric: str 
     missing: list[Missing] = []
     for domain in evaluated:
         for seed, run in runs.items():
-            twin = find_twin(run, domain, among)
+            twin = find_twin(run, domain, among, given=bool(against))
             if isinstance(twin, Missing):
                 missing.append(twin)
             else:
@@ -119,7 +125,9 @@ def transfer(folders: Sequence[Path], against: Sequence[Path] = (), metric: str 
     if against:
         _all_used(runs, among, {twin.run.path for twins in found.values() for twin in twins.values()}, evaluated)
     made = [_domain(domain, runs, twins, metric, rows) for domain, twins in found.items()]
-    return Transfer(runs, metric, _corrected(made), tuple(missing), selecting(first))
+    others = [m.other for m in missing if m.other is not None]
+    nameable = [twin.run for twins in found.values() for twin in twins.values()] + others if others else []
+    return Transfer(runs, metric, _corrected(made), tuple(missing), selecting(first), tuple(nameable))
 
 
 def _domain(
@@ -156,6 +164,7 @@ def _domain(
         unchanged=len(values) - helped - hurt,
         hurt=hurt,
         differ={key: values for twin in twins.values() for key, values in twin.differ.items()},
+        budget={key: values for twin in twins.values() for key, values in twin.budget.items()},
     )
 
 
@@ -215,7 +224,7 @@ def _all_used(
             raise CrossrecError(
                 f"--against {candidate.run.id} has target={target}, but {run.id} is evaluated in {', '.join(domains)}"
             )
-        refused = judge(run, run.config, candidate, target)[1]
+        _, refused = by_budget(judge(run, run.config, candidate, target)[1])
         if refused:
             raise CrossrecError(f"--against {refusal(candidate, refused)}")
         raise CrossrecError(f"--against {candidate.run.id} is a second twin of {run.id} in {target}: name one of them")

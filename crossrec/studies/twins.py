@@ -17,8 +17,15 @@ TWIN = "crossrec.strategies.target_only.TargetOnly"
 NEAR = 3
 """A run that differs in no more keys than this is named as nearly a twin."""
 
+BUDGET = ("trainer.max_epochs", "trainer.max_steps", "optimizer.lr", "batch_size")
+"""Keys of what a run may spend, which are tuned for each strategy; so is the patience of any callback."""
+
 OWN = ("strategy", "adaptation", "target")
 """Config groups that tell a run from its twin."""
+
+
+Differences = Mapping[str, tuple[str, ...]]
+"""Dotted key -> its value in a run and in what may be its twin."""
 
 
 class Candidate(NamedTuple):
@@ -34,10 +41,12 @@ class Twin(NamedTuple):
     Attributes:
         run: of ``target_only``.
         differ: keys that the run's strategy sets itself -> value in the run and in the twin.
+        budget: keys of the budget, of a twin that is named -> both values.
     """
 
     run: RunFolder
-    differ: Mapping[str, tuple[str, ...]]
+    differ: Differences
+    budget: Differences
 
 
 class Missing(NamedTuple):
@@ -48,12 +57,14 @@ class Missing(NamedTuple):
         run: whose twin is missing.
         line: command line that trains it.
         near: sentence on a run that is nearly the twin; empty without one.
+        other: the run that would be the twin if it were named: it differs in its budget alone. None without one.
     """
 
     domain: str
     run: RunFolder
     line: str
     near: str
+    other: RunFolder | None = None
 
 
 def science_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -101,33 +112,43 @@ def named(folders: Sequence[Path]) -> list[Candidate]:
     return candidates(folders)
 
 
-def find_twin(run: RunFolder, domain: str, among: Sequence[Candidate]) -> Twin | Missing:
+def find_twin(run: RunFolder, domain: str, among: Sequence[Candidate], *, given: bool = False) -> Twin | Missing:
     """Find the twin of a run in a domain.
 
     It is a finished run on the same data with ``strategy=target_only``, no adaptation and ``target=domain``, whose
     config is otherwise the run's in all that counts in a run id. Two kinds of keys may differ: those that the yaml of
     the run's strategy sets itself, and ``split.evaluated`` where both split the domain. ``sampler.ratios`` name the
-    domains that train, so a run with them may have a twin with another sampler. Of several twins the one that differs
-    least is taken, of those the one that sorts first.
+    domains that train, so a run with them may have a twin with another sampler. The keys of its budget may differ where
+    it is given by name. Of several twins the one that differs least is taken, of those the one that sorts first.
 
     Args:
         run: of a strategy that trains on several domains.
         domain: name of an evaluated domain.
         among: runs of ``target_only``.
+        given: they were given by name.
     """
     config = run.config
-    twins, near = [], []
+    twins: list[tuple[int, str, Twin]] = []
+    others: list[tuple[int, str, Twin]] = []
+    near: list[tuple[int, str, str]] = []
     for candidate in among:
         if str(candidate.config["target"]) != domain:
             continue
         allowed, refused = judge(run, config, candidate, domain)
-        if not refused and candidate.run.finished:
-            twins.append((len(allowed), candidate.run.id, Twin(candidate.run, allowed)))
+        budget, rest = by_budget(refused)
+        if not rest and candidate.run.finished:
+            fits = twins if given or not budget else others
+            fits.append((len(allowed) + len(budget), candidate.run.id, Twin(candidate.run, allowed, budget)))
         elif len(refused) <= NEAR:
             near.append((len(refused), candidate.run.id, refusal(candidate, refused)))
     if twins:
         return min(twins, key=lambda twin: twin[:2])[2]
-    return Missing(domain, run, twin_line(run, config, domain), min(near)[2] if near else "")
+    line = twin_line(run, config, domain)
+    if others:
+        other = min(others, key=lambda twin: twin[:2])[2]
+        said = f"{other.run.id} differs in its budget alone: {told(other.budget)}"
+        return Missing(domain, run, line, said, other.run)
+    return Missing(domain, run, line, min(near)[2] if near else "")
 
 
 def judge(
@@ -151,12 +172,22 @@ def judge(
     return allowed, refused
 
 
-def refusal(candidate: Candidate, refused: Mapping[str, tuple[str, ...]]) -> str:
+def by_budget(refused: Differences) -> tuple[Differences, Differences]:
+    """Tell the keys that are of a run's budget from the others."""
+    of = {k for k in refused if k in BUDGET or (k.startswith("callbacks.") and k.endswith(".patience"))}
+    return {k: v for k, v in refused.items() if k in of}, {k: v for k, v in refused.items() if k not in of}
+
+
+def told(differ: Differences) -> str:
+    """Keys that differ, and the value of each in the twin and in the run."""
+    return "; ".join(f"{key} is {b} in it, {a} in the run" for key, (a, b) in differ.items())
+
+
+def refusal(candidate: Candidate, refused: Differences) -> str:
     """Sentence on why a run is no twin."""
     if not refused:
         return f"{candidate.run.id} would be the twin, but is {candidate.run.state}, not finished"
-    parts = [f"{key} is {b} in it, {a} in the run" for key, (a, b) in refused.items()]
-    return f"{candidate.run.id} is not the twin: {'; '.join(parts)}"
+    return f"{candidate.run.id} is not the twin: {told(refused)}"
 
 
 def set_by_strategy(config: Mapping[str, Any], config_dirs: Sequence[Path] = ()) -> tuple[set[str], dict[str, str]]:

@@ -1,4 +1,5 @@
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -56,7 +57,7 @@ def copy(trained: Runs, tmp_path: Path) -> Callable[[str, int], Path]:
 def domain(low: float | None, high: float | None, p: float, twin: float = 0.5) -> DomainTransfer:
     gain = 0.0 if low is None or high is None else (low + high) / 2
     group = Group("all", None, None, 10, twin, twin + gain, gain, low, high)
-    return DomainTransfer("food", {0: "t"}, (group,), {0: gain}, p / 2, p, 5, 3, 2, {})
+    return DomainTransfer("food", {0: "t"}, (group,), {0: gain}, p / 2, p, 5, 3, 2, {}, {})
 
 
 def test_seeds_are_averaged_and_each_domain_is_tested_once(trained: Runs, merged: list[Path]) -> None:
@@ -174,6 +175,26 @@ def test_twins_may_be_named_and_one_seed_says_so(
     printed = capsys.readouterr().out
     assert "One seed: intervals and p are over users" in printed and "a: no finished target_only twin" in printed
     assert list(json.loads((alone / "transfer.json").read_text())["domains"]) == ["b"]
+
+
+def test_a_twin_of_another_budget_is_taken_where_it_is_named(
+    copy: Callable[[str, int], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    merged, twin, other = (copy(*which) for which in (("merged", 0), ("b", 0), ("a", 0)))
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("max_epochs: 2", "max_epochs: 9").replace("lr: 0.05", "lr: 0.1"))
+    main(["transfer", str(merged)])
+    printed = capsys.readouterr().out
+    said = "optimizer.lr is 0.1 in it, 0.05 in the run; trainer.max_epochs is 9 in it, 2 in the run"
+    assert f"a: no finished target_only twin of {merged.name} (a-0 differs in its budget alone: {said})" in printed
+    line = f"crossrec transfer {merged} --against {twin} {other}"
+    assert f"  {line}" in printed.splitlines() and "a:" not in printed.partition("gain:")[2]
+    main(shlex.split(line)[1:])
+    printed = capsys.readouterr().out
+    assert "a: trainer.max_epochs is 2 in the run and 9 in the twin: part of the gain in a may be of that." in printed
+    domains = json.loads((merged / "transfer.json").read_text())["domains"]
+    assert list(domains) == ["a", "b"] and not domains["b"]["budget"]
+    assert domains["a"]["budget"]["optimizer.lr"] == ["0.05", "0.1"]
 
 
 def test_an_epoch_selected_in_another_domain_is_noted(

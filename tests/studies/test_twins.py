@@ -54,7 +54,7 @@ def test_the_twin_is_equal_in_all_that_counts(make: Make) -> None:
         (["evaluation=sampled_99"], {}, "evaluation.protocol is sampled in it, full in the run"),
         (["split.min_train=2"], {}, "split.min_train is 2 in it, 1 in the run"),
         (["split.evaluated=[a]"], {}, 'split.evaluated is ["a"] in it, null in the run'),
-        (["trainer.max_epochs=3"], {}, "trainer.max_epochs is 3 in it"),
+        (["trainer.max_epochs=3"], {}, "near differs in its budget alone: trainer.max_epochs is 3 in it, "),
         ([], {"fingerprint": "0" * 64}, "data is 000000000000 in it, ffffffffffff in the run"),
         ([], {"state": "failed"}, "near would be the twin, but is failed, not finished"),
         (["seed=1", "dim=8", "batch_size=7", "optimizer.lr=0.5"], {}, None),  # too far to be named
