@@ -149,9 +149,10 @@ def compose(overrides: Sequence[str] = (), name: str = "train", config_dirs: Seq
             and :func:`crossrec.keys.check_keys`.
     """
     from crossrec.composing import composed
-    from crossrec.keys import check_keys
+    from crossrec.keys import check_keys, check_words
     from crossrec.suggestions import explain
 
+    check_words(overrides)
     sources(config_dirs)
     try:
         config = composed(overrides, name, config_dirs)

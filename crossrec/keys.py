@@ -44,6 +44,23 @@ TYPES: Mapping[str, Any] = {
 """Key -> type of its value."""
 
 
+def check_words(overrides: Sequence[str]) -> None:
+    """Refuse lists of options where a run has one of a group: Hydra would merge their keys.
+
+    Args:
+        overrides: the words of a command line.
+
+    Raises:
+        CrossrecError: names the group.
+    """
+    for word in overrides:
+        group, _, value = word.lstrip("+").partition("=")
+        if group in GROUPS and group not in OPTIONAL and value.startswith("["):
+            raise CrossrecError(
+                f"{word} chooses several of what a run has one of: name one, as in {group}={_first(value)}"
+            )
+
+
 def check_keys(config: DictConfig, config_dirs: Sequence[Path] = ()) -> None:
     """Refuse keys that nothing reads, choices that are missing and values of another type.
 
@@ -85,6 +102,9 @@ def check_keys(config: DictConfig, config_dirs: Sequence[Path] = ()) -> None:
         found = mismatch(key, plain, kind)
         if found is not None:
             raise CrossrecError(f"{found.key}={found.value!r} must be {found.expected}")
+    ks = list(config.evaluation.ks)
+    if not ks or min(ks) < 1:
+        raise CrossrecError(f"evaluation.ks={ks} must be a list of lengths from 1 on, such as [1, 5, 10, 20]")
 
 
 def _check_objects(raw: Mapping[str, Any], config_dirs: Sequence[Path]) -> None:
@@ -113,6 +133,10 @@ def _check_objects(raw: Mapping[str, Any], config_dirs: Sequence[Path]) -> None:
             raise CrossrecError(
                 f"callbacks.{name} names no class: choose callbacks=default, or set callbacks.{name}._target_"
             )
+
+
+def _first(values: str) -> str:
+    return values.strip("[] ").partition(",")[0].strip() or "NAME"
 
 
 @cache

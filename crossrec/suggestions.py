@@ -128,9 +128,10 @@ def _wrong_key(config: Any, overrides: Sequence[str], config_dirs: Sequence[Path
             return not_chosen(key, terms, config_dirs)
         parent = key.rpartition(".")[0]
         siblings = [k for k in known if k.rpartition(".")[0] == parent]
+        beside = difflib.get_close_matches(key[len(parent) :], [k[len(parent) :] for k in siblings], n=2, cutoff=0.75)
         close = difflib.get_close_matches(key, sorted({*known, *GROUPS}), n=3, cutoff=0.6)
         near = siblings or [k for k in known if "." not in k]
-        return f"no config key {key!r}{nearest(key, close or near)}"
+        return f"no config key {key!r}{nearest(key, [parent + name for name in beside] or close or near)}"
     return None
 
 

@@ -18,6 +18,8 @@ WRONG = {
     "adaptation=null": r"adaptation=null names no option; adaptation=\[\] is none",
     "adaptation=[mmd": r"'adaptation=\[mmd' cannot be read .*: close every bracket and quote",
     "optimizer.lr='x": r"\"optimizer\.lr='x\" cannot be read .*: close every bracket and quote",
+    # several of what a run has one of
+    "strategy=[mmd,merged]": r"strategy=\[mmd,merged\] chooses several of what .*: name one, as in strategy=mmd",
     # a choice that is missing
     "~strategy": r"a run needs strategy=\.\.\.; valid names are .*merged",
     "~evaluation.ks": r"evaluation\.ks is missing: set evaluation\.ks=",
@@ -37,6 +39,8 @@ WRONG = {
     # a value of another type
     "evaluation.ks=[a]": r"evaluation\.ks=\['a'\] must be a list \[a whole number, \.\.\.\]",
     "evaluation.ks=5": r"evaluation\.ks=5 must be a list \[a whole number, \.\.\.\]",
+    "evaluation.ks=[]": r"evaluation\.ks=\[\] must be a list of lengths from 1 on, such as \[1, 5, 10, 20\]",
+    "evaluation.ks=[0,5]": r"evaluation\.ks=\[0, 5\] must be a list of lengths from 1 on",
     "evaluation.diversity=x": r"evaluation\.diversity='x' must be true or false",
     "evaluation.valid_queries=x": r"evaluation\.valid_queries='x' must be a whole number or null",
     "checkpoint_every_n_steps=x": r"checkpoint_every_n_steps='x' must be a whole number or null",

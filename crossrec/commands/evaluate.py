@@ -8,6 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+SELECTING = ("evaluation.monitor", "evaluation.valid_queries")
+"""Keys that only the selection of an epoch reads."""
+
 
 def main(arguments: list[str]) -> None:
     """Evaluate a run on its test rows and write ``evaluations/<hash>.json`` into its folder."""
@@ -49,14 +52,22 @@ def evaluation_of(config: dict[str, Any], overrides: list[str]) -> dict[str, Any
     """Evaluation group of a run with overrides; only that group may change.
 
     Raises:
-        CrossrecError: an override of something else.
+        CrossrecError: an override of something else, or of what only training reads.
     """
     from crossrec.config import compose, plain
     from crossrec.errors import CrossrecError
 
     for word in overrides:
-        if word.partition("=")[0].split(".")[0] != "evaluation":
+        key, equals, _ = word.partition("=")
+        if key.split(".")[0] != "evaluation":
             raise CrossrecError(f"{word!r} does not belong to the evaluation group; train another run for that")
+        if not equals:
+            raise CrossrecError(f"{word!r} is not an override: write key=value, as in evaluation=sampled_99")
+        if key in SELECTING:
+            raise CrossrecError(
+                f"{word} has no effect, because a run's epoch was selected when it trained: leave it out, or train "
+                "another run for that"
+            )
     if not overrides:
         return dict(config["evaluation"])
     chosen = any(word.startswith("evaluation=") for word in overrides)

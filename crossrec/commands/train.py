@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,12 +116,18 @@ def _for_hydra(arguments: list[str]) -> list[str]:
     folders, rest = split_config_dirs(arguments)
     sources(folders)
     overrides, options = _split_options(rest)
+    for option, shown in pairwise(options):
+        if option in ("--cfg", "-c") and shown not in SHOWN:
+            raise CrossrecError(f"{option} {shown} shows nothing: choose {', '.join(SHOWN)}")
     if len(folders) < 2:
         return [*overrides, *options, *(w for folder in folders for w in ("--config-dir", str(folder)))]
     if any(word.startswith("hydra.searchpath=") for word in overrides):
         raise CrossrecError("hydra.searchpath and several --config-dir cannot be joined: give all as --config-dir")
     return [*overrides, search_path_word(folder.resolve() for folder in folders), *options]
 
+
+SHOWN = ("job", "hydra", "all")
+"""What ``--cfg`` shows."""
 
 VALUED = ("--config-dir", "--config-name", "--config-path", "--package", "--cfg", "-cd", "-cn", "-cp", "-p", "-c")
 
@@ -142,16 +149,32 @@ def _split_options(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def job(config: DictConfig) -> float | None:
     """Train one composed config; the value of the selected validation metric."""
-    from crossrec.keys import check_keys
+    from crossrec.keys import check_keys, check_words
+    from crossrec.runs.effects import check_effects
     from crossrec.runs.train import train
 
     try:
+        check_words(_overrides())
         check_keys(config, _config_dirs())
-        run = train(plain(config), _overrides(), _config_dirs())
+        made = plain(config)
+        if _alone():
+            check_effects(made, _overrides())
+        run = train(made, _overrides(), _config_dirs())
     except CrossrecError as error:
         raise _Refused(error) from error
     _note(run.path)
     return run.selected if run.finished else None  # in a further process of a DDP run it is not, yet
+
+
+def _alone() -> bool:
+    """Whether the words are for this run alone: not those of a grid, a sweep or a search."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from crossrec.runs.store import SINCE
+    from crossrec.runs.trial_storage import VARIABLE
+
+    return HydraConfig.get().mode == RunMode.RUN and not {SINCE, VARIABLE} & set(os.environ)
 
 
 def _overrides() -> list[str]:

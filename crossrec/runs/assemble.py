@@ -28,6 +28,7 @@ from crossrec.runs.identity import FROZEN, terms
 from crossrec.runs.optimizers import optimizer_of, scheduler_of
 from crossrec.runs.record import needs_weights
 from crossrec.runs.store import RunFolder
+from crossrec.runs.weights import best_checkpoint
 from crossrec.strategies.base import Strategy
 
 
@@ -244,8 +245,5 @@ def restore(run: RunFolder, evaluation: Mapping[str, Any] | None = None) -> Asse
         config["evaluation"] = dict(evaluation)
     assembly = assemble(config, recorded_corpus(run))
     if assembly.model.trains or run.best.is_file():  # a compressed run has one in any case
-        if not run.best.is_file():
-            raise CrossrecError(f"run {run.id} has lost {run.best}: delete the run's folder and train it again")
-        state = torch.load(run.best, map_location="cpu", weights_only=True)["state_dict"]
-        assembly.model.load_state_dict(state)
+        assembly.model.load_state_dict(best_checkpoint(run)["state_dict"])
     return assembly

@@ -33,6 +33,7 @@ from crossrec.runs.original import RunText, run_text, sample, stored_bytes
 from crossrec.runs.store import RunFolder, write_json
 from crossrec.runs.summary import domain_rows
 from crossrec.runs.train import measure, quiet, write_results
+from crossrec.runs.weights import best_checkpoint
 
 WANTED = "ndcg@10"
 """The validation metric that is compared; where a run has no such, the one that selects its epoch."""
@@ -142,7 +143,7 @@ def _write_weights(run: RunFolder, source: RunFolder, parts: Assembly) -> None:
     """
     towers = tuple(f"{name}.tower." for name, part in parts.model.named_modules() if isinstance(part, TextEncoder))
     if source.best.is_file():
-        state = torch.load(source.best, map_location="cpu", weights_only=True)
+        state = best_checkpoint(source)
     else:
         state = {"state_dict": parts.model.state_dict(), "epoch": 0, "global_step": 0}
     kept = {name: value for name, value in state["state_dict"].items() if not name.startswith(towers)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossrec.annotations import mismatch, parameters
 from crossrec.config import OUTSIDE, option_files, sets, target_name, target_of
@@ -11,11 +11,17 @@ from crossrec.errors import CrossrecError
 from crossrec.ranges import at_least
 from crossrec.suggestions import nearest
 
+if TYPE_CHECKING:
+    from crossrec.data.schema import Domain
+
 WHOLE = {"seed": 0, "dim": 1, "batch_size": 1, "history_length": 1}
 """Config keys that are whole numbers, and the least each may be."""
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "32", "16", "bf16")
 """Weights stay in float32: ids and batches are not cast."""
+
+TRAINER = {"check_val_every_n_epoch": 1, "gradient_clip_val": 0, "accumulate_grad_batches": 1}
+"""Options of the trainer that are numbers, and the least each may be."""
 
 MADE_OF = {"crossrec.runs.wandb_log.WandbLog": "crossrec.runs.wandb_mirror.Mirror"}
 """``_target_`` -> the class that its options are of, where that is another."""
@@ -34,7 +40,7 @@ def check(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
     Raises:
         CrossrecError: names the first key that is wrong, and what it may be.
     """
-    from crossrec.evaluation.monitor import check_monitor
+    from crossrec.evaluation.monitor import check_monitor, check_watched
 
     for key, least in WHOLE.items():
         value = config[key]
@@ -43,12 +49,54 @@ def check(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> None:
     precision = config["trainer"].get("precision", "32")
     if str(precision) not in PRECISIONS:
         raise CrossrecError(f"trainer.precision={precision} must be {', '.join(PRECISIONS)}")
-    at_least("trainer.check_val_every_n_epoch", config["trainer"].get("check_val_every_n_epoch"), 1)
     nodes = [found for key in config if key != "data" for found in _nodes(key, config[key])]
     setters = _setters(config, overrides)
     for key, node in sorted(nodes, key=lambda found: (found[0] != "trainer", found[0].count("."))):
         check_node(key, node, setters)
+    for option, least in TRAINER.items():
+        at_least(f"trainer.{option}", config["trainer"].get(option), least)
+    epochs = config["trainer"].get("max_epochs")
+    if epochs is not None and (epochs == 0 or epochs < -1):
+        raise CrossrecError(
+            f"trainer.max_epochs={epochs} must be at least 1, or -1 for as many as callbacks let it run"
+        )
     check_monitor(config)
+    check_watched(config)
+    _check_beginning(config)
+
+
+def check_domains(config: Mapping[str, Any], domains: Sequence[Domain]) -> None:
+    """Check what of a run's config names domains of its corpus.
+
+    Args:
+        config: of the run, resolved.
+        domains: of the corpus.
+
+    Raises:
+        CrossrecError: names the key and what it may be.
+    """
+    from hydra.utils import get_object
+
+    from crossrec.evaluation.monitor import check_watched
+
+    names = [domain.name for domain in domains]
+    check_target(config, names)
+    target = target_of(config)
+    strategy = get_object(config["strategy"]["_target_"])
+    check_watched(config, strategy.select_domains(domains, None if target is None else names.index(target)))
+
+
+def _check_beginning(config: Mapping[str, Any]) -> None:
+    """Refuse to begin with another run's weights where none are used."""
+    from hydra.utils import get_object
+
+    from crossrec.runs.identity import beginning
+
+    if beginning(config) is not None and not get_object(config["strategy"]["_target_"]).trains:
+        raise CrossrecError(
+            f"init.from={config['init']['from']} has no effect, because strategy={target_name(config['strategy'])} "
+            "trains nothing: leave it out"
+        )
 
 
 def check_target(config: Mapping[str, Any], domains: Sequence[str] | None) -> None:

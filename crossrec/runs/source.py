@@ -17,6 +17,7 @@ from crossrec.errors import CrossrecError
 from crossrec.runs.corpus import recorded_corpus
 from crossrec.runs.record import needs_weights
 from crossrec.runs.store import RunFolder
+from crossrec.runs.weights import best_checkpoint
 
 
 class Source:
@@ -46,13 +47,13 @@ class Source:
     @cached_property
     def state(self) -> Mapping[str, Any]:
         """Name -> value, of the selected epoch."""
-        return _state(self.run.best)
+        return _state(self.run.path)
 
     @property
     def sha256(self) -> str:
         """Hash of the names and values of :attr:`state`, wherever and however they are stored."""
         stat = self.run.best.stat()
-        return _sha256(self.run.best, stat.st_size, stat.st_mtime_ns)
+        return _sha256(self.run.path, stat.st_size, stat.st_mtime_ns)
 
     def corpus(self, here: Corpus) -> Corpus:
         """Return the corpus it was trained on; ``here`` where it is the same one."""
@@ -67,16 +68,16 @@ class Source:
         return self.run.fingerprint == corpus.fingerprint
 
 
-def _state(checkpoint: Path) -> Mapping[str, Any]:
-    state: Mapping[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+def _state(folder: Path) -> Mapping[str, Any]:
+    state: Mapping[str, Any] = best_checkpoint(RunFolder(folder))["state_dict"]
     return state
 
 
 @lru_cache(maxsize=256)
-def _sha256(checkpoint: Path, size: int, changed: int) -> str:
-    """Hash of a checkpoint's values, once for a file of this size and time."""
+def _sha256(folder: Path, size: int, changed: int) -> str:
+    """Hash of the values of a run's checkpoint, once for a file of this size and time."""
     digest = hashlib.sha256()
-    for name, value in sorted(_state(checkpoint).items()):
+    for name, value in sorted(_state(folder).items()):
         if isinstance(value, Tensor):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +66,10 @@ TAKEN = 75
 
 SINCE = "CROSSREC_UNLESS_FAILED_SINCE"
 """Environment variable of a sweep's jobs: a run that has failed after that time is left alone."""
+
+
+BEGUN = {"config.yaml", "overrides.json", "corpus.json", "versions.json", "status.json", "init.json", ".lock"}
+"""Files of a run that has not trained."""
 
 
 class RunTaken(CrossrecError):
@@ -263,6 +268,11 @@ class RunFolder:
         """Change the status, keeping the earlier entries."""
         write_json(self.path / "status.json", {**self.status, "state": state, **more})
 
+    def discard(self) -> None:
+        """Remove the folder, where it holds nothing but what :meth:`begin` wrote; for who has the :meth:`lock`."""
+        if {path.name for path in self.path.iterdir()} <= BEGUN:
+            shutil.rmtree(self.path)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run for this process; the lock goes with the process, however it ends.
@@ -282,4 +292,6 @@ class RunFolder:
                             f"run {self.id} is being run by another process; wait for it, or stop it"
                         ) from None
                     time.sleep(0.05)  # somebody who only looks (`locked`) lets go at once
+            if not os.fstat(file.fileno()).st_nlink:
+                raise RunTaken(f"run {self.id} was refused in another process meanwhile; the same line tells why")
             yield

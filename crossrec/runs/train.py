@@ -9,32 +9,46 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_frame, write_json
 from crossrec.runs.summary import print_run
 
+if TYPE_CHECKING:
+    from crossrec.runs.assemble import Assembly
+
 
 def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence[Path] = ()) -> RunFolder:
     """Train, select on validation, test once, and write the run folder; a finished run is returned at once.
+
+    What can be told wrong of the config, the data and the machine is told before the folder is touched. What only shows
+    when the run's objects are built is told then, and a folder that was made for it is taken away again.
 
     Args:
         config: the resolved config as plain values.
         overrides: the words that made it, for the record.
         config_dirs: folders of configs that made it, besides ours, for the record.
+
+    Raises:
+        CrossrecError: the run cannot be trained; the message names what is wrong and the mend.
     """
+    from crossrec.runs.config_check import check, check_domains
     from crossrec.runs.corpus import prepare_corpus
     from crossrec.runs.pruning import Pruned
 
+    quiet()
+    check(config, overrides)
     corpus = prepare_corpus(config)
+    check_domains(config, corpus.domains)
     run = RunFolder.of(config, corpus.fingerprint)
     if run.finished:
         if is_main_process(config):
             print_run(run)
         return run
+    _try_trainer(config)
     if not is_main_process(config):
-        _fit_and_test(config, overrides, corpus, run)
+        _fit_and_test(config, run, _built(config, run, corpus))
         return run
     with run.lock():
         if run.finished:
@@ -42,10 +56,12 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
         if SINCE in os.environ and run.failed_since(float(os.environ[SINCE])):
             raise RunTaken(f"run {run.id} has failed in another sweep meanwhile")
         folder = str((Path(config["paths"]["prepared"]) / str(corpus.provenance.get("folder", ""))).resolve())
+        new, built = run.status["state"] == "new", None
         run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder}, config_dirs)
         started, earlier = time.time(), float(run.status.get("seconds", 0.0))
         try:
-            _fit_and_test(config, overrides, corpus, run)
+            built = _built(config, run, corpus)
+            _fit_and_test(config, run, built)
         except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
             run.mark("interrupted", ended=time.time(), seconds=earlier + time.time() - started)
             raise
@@ -56,6 +72,9 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
                 seconds=earlier + time.time() - started,
                 error=f"{type(error).__name__}: {error}",
             )
+            # a sweep leaves a run alone that has failed, and its table says why
+            if new and built is None and isinstance(error, CrossrecError) and SINCE not in os.environ:
+                run.discard()
             raise
         run.mark("finished", ended=time.time(), seconds=earlier + time.time() - started, error=None)
     print_run(run)
@@ -72,18 +91,36 @@ def is_main_process(config: Mapping[str, Any]) -> bool:
     return all(int(os.environ.get(name, 0)) == 0 for name in names)
 
 
-def _fit_and_test(config: Mapping[str, Any], overrides: Sequence[str], corpus: Any, run: RunFolder) -> None:
+class _Built(NamedTuple):
+    """The objects of a run before its first step.
+
+    Attributes:
+        parts: corpus, DataModule and model; the model has the weights it begins with.
+        callbacks: of the trainer.
+        best: the one of them that keeps the selected epoch; None where nothing trains.
+    """
+
+    parts: Assembly
+    callbacks: list[Any]
+    best: Any
+
+
+def _built(config: Mapping[str, Any], run: RunFolder, corpus: Any) -> _Built:
+    """Build what may be refused before anything trains."""
+    from crossrec.runs.assemble import assemble
+
+    parts = assemble(config, corpus)
+    if parts.model.trains:
+        begin(config, run, corpus, parts.model)
+    return _Built(parts, *_callbacks(config, run, parts.model.trains))
+
+
+def _fit_and_test(config: Mapping[str, Any], run: RunFolder, built: _Built) -> None:
     import pytorch_lightning as pl
 
-    from crossrec.runs.assemble import assemble
-    from crossrec.runs.config_check import check
-
-    quiet()
-    check(config, overrides)
-    parts = assemble(config, corpus)
+    parts, callbacks, best = built
     model, data = parts.model, parts.datamodule
     with _loggers(config, run) as loggers:
-        callbacks, best = _callbacks(config, run, model.trains)
         trainer: pl.Trainer = _trainer(config, run, loggers, callbacks)
         record: dict[str, Any] = {
             "monitor": config["evaluation"]["monitor"],
@@ -91,7 +128,6 @@ def _fit_and_test(config: Mapping[str, Any], overrides: Sequence[str], corpus: A
         }
         record |= {"best_epoch": None, "best_score": None}
         if model.trains:
-            begin(config, run, corpus, model)
             record |= _fit(trainer, model, data, run, best)
             record |= {"init": json.loads(run.begun.read_text())} if run.begun.is_file() else {}
         tables = measure(trainer, model, data, record)
@@ -119,11 +155,12 @@ def begin(config: Mapping[str, Any], run: RunFolder, corpus: Any, model: Any) ->
 
 def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict[str, Any]:
     """Train to the end and load the selected epoch; ``fit.json`` says that this is done, for a run killed later."""
-    import torch
+    from crossrec.runs.weights import best_checkpoint, last_checkpoint
 
     done = run.path / "fit.json"
     if not done.is_file():
-        trainer.fit(model, datamodule=data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
+        resumed = run.last if last_checkpoint(run) is not None else None
+        trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         if not run.best.is_file():
@@ -131,7 +168,7 @@ def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict
                 f"no epoch was validated in {trainer.max_epochs} epochs, so none can be selected: "
                 "raise trainer.max_epochs or lower trainer.check_val_every_n_epoch"
             )
-    state = torch.load(run.best, map_location="cpu", weights_only=True)
+    state = best_checkpoint(run)
     model.load_state_dict(state["state_dict"])
     if done.is_file():
         return dict(json.loads(done.read_text()))
@@ -192,6 +229,13 @@ def _callbacks(config: Mapping[str, Any], run: RunFolder, trains: bool) -> tuple
     return [best, *built, *Pruning.from_environment(), *resume], best
 
 
+def _try_trainer(config: Mapping[str, Any]) -> None:
+    """Refuse a trainer that this machine has not, or whose options do not go together."""
+    from crossrec.config import build
+
+    build(dict(config["trainer"]), logger=False, enable_checkpointing=False, enable_model_summary=False)
+
+
 def _trainer(config: Mapping[str, Any], run: RunFolder, loggers: Any, callbacks: list[Any]) -> Any:
     from pytorch_lightning.callbacks import TQDMProgressBar
 
@@ -219,11 +263,11 @@ def _loggers(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
 
     Whatever happens, W&B's run is closed, so the next run of a sweep does not join it.
     """
-    import torch
     from pytorch_lightning.loggers import CSVLogger
 
     from crossrec.config import build
     from crossrec.runs.csv_log import go_on
+    from crossrec.runs.weights import last_checkpoint
 
     node, folder = config["logger"], str(run.path)
     if not node.get("_target_"):
@@ -238,8 +282,8 @@ def _loggers(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
         else:
             chosen = build(node, save_dir=folder, name="log", version="")
         log = chosen if isinstance(chosen, CSVLogger) else CSVLogger(folder, name="log", version="")
-        if run.last.is_file() and is_main_process(config):
-            go_on(log, int(torch.load(run.last, map_location="cpu", weights_only=True)["global_step"]))
+        if is_main_process(config) and (last := last_checkpoint(run)) is not None:
+            go_on(log, int(last["global_step"]))
         yield [chosen] if chosen is log else [chosen, log]
 
 

@@ -1,7 +1,8 @@
 from pathlib import Path
 
 import pytest
-from running import crossrec, run
+import torch
+from running import break_off, crossrec, run
 
 from crossrec.cli import main
 from crossrec.commands.encode import main as encode
@@ -10,6 +11,7 @@ from crossrec.config import GROUPS, options
 from crossrec.errors import CrossrecError
 from crossrec.runs.config_check import check, check_target
 from crossrec.runs.corpus import prepare_corpus
+from crossrec.runs.effects import check_effects
 
 WRONG: dict[tuple[str, ...], str] = {
     # whole numbers, which other values are made from
@@ -47,7 +49,16 @@ WRONG: dict[tuple[str, ...], str] = {
     ("+callbacks.mine={_target_: nonesuch.Mine}",):
         r"callbacks\.mine\._target_=nonesuch\.Mine cannot be imported \(No module named 'nonesuch'\): .*PYTHONPATH",
     ("trainer.check_val_every_n_epoch=0",): r"trainer\.check_val_every_n_epoch=0 must be at least 1",
-    # the metric that selects
+    ("trainer.gradient_clip_val=-2",): r"trainer\.gradient_clip_val=-2 must be at least 0",
+    ("trainer.max_epochs=0",): r"trainer\.max_epochs=0 must be at least 1, or -1 for as many as callbacks let it run",
+    ("callbacks.early_stopping.patience=-3",): r"callbacks\.early_stopping\.patience=-3 must be at least 0",
+    # what nothing trains from
+    ("strategy=popularity", "init.from=runs/x"):
+        r"init\.from=runs/x has no effect, because strategy=popularity trains nothing: leave it out",
+    # the metric that selects, and what callbacks watch
+    ("callbacks.early_stopping.monitor=foo",):
+        r"callbacks\.early_stopping\.monitor=foo is nothing that validation logs: set valid/monitor, .*macro/recall@1",
+    ("callbacks.early_stopping.monitor=valid/b/ndgc@10",): r"is nothing that validation logs: .* such as valid/b/ndcg@",
     ("evaluation.monitor=ndgc@10",): r"evaluation\.monitor=ndgc@10 is not computed .*; did you mean ndcg@10",
     ("evaluation.monitor=ndcg@7",): r"evaluation\.monitor=ndcg@7 is not computed in validation with evaluation\.ks=",
     ("evaluation.monitor=label_auc",): r"evaluation\.monitor=label_auc is not computed in validation",
@@ -111,6 +122,8 @@ def test_every_option_of_ours_passes(words: list[str]) -> None:
         ["optimizer.lr=1", "trainer.gradient_clip_val=1", "trainer.max_epochs=null", "strategy=cmf"],
         ["evaluation=sampled_99", "evaluation.monitor=label_auc"],
         ["trainer.precision=32", "trainer.devices=auto", "+trainer.limit_train_batches=0.5", "data=amazon"],
+        ["callbacks.early_stopping.monitor=valid/a/ndcg@5", "callbacks.early_stopping.patience=0"],
+        ["callbacks.early_stopping.monitor=train/loss", "trainer.max_epochs=-1"],
         ["+optimizer.betas=[0.8,0.9]", "trainer.deterministic=warn", "experiment=food_kitchen"],
     ],
 )
@@ -163,10 +176,69 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, key: str, capsy
     assert "Traceback" not in said
 
 
-def test_a_wrong_monitor_is_told_before_an_epoch_is_trained(small: list[str], tmp_path: Path) -> None:
-    with pytest.raises(CrossrecError, match=r"ndgc@10 is not computed"):
-        run([*small, "evaluation.monitor=ndgc@10"])
-    assert not list((tmp_path / "runs").glob("*/log")) and not list((tmp_path / "runs").glob("*/checkpoints/*"))
+REFUSED = {
+    "evaluation.monitor=ndgc@10": "ndgc@10 is not computed",  # by the config
+    "target=zz": "target=zz: the data have no such domain",  # by the data
+    "callbacks.early_stopping.monitor=valid/a/ndcg@5": r"set valid/monitor, .* such as valid/b/ndcg@5",
+    "trainer.accelerator=cuda": "CUDAAccelerator",  # by the machine
+    "evaluation.n_candidates=5": "has no meaning under full ranking",  # by what is built
+    "+callbacks.early_stopping.stopping_threshold=x": "stopping_threshold",
+}
+
+
+@pytest.mark.parametrize("word", REFUSED)
+def test_what_is_refused_leaves_no_run(small: list[str], tmp_path: Path, word: str) -> None:
+    if word == "trainer.accelerator=cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has it")
+    with pytest.raises(CrossrecError, match=REFUSED[word]):
+        run([*small, word])
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_refusal_leaves_what_a_run_has_trained(small: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*small, "optimizer.lr=0.02"]
+    break_off(words, 2)
+    (folder,) = (Path(small[0].partition("=")[2])).iterdir()
+    before = (folder / "status.json").read_bytes()
+    if not torch.cuda.is_available():
+        with pytest.raises(CrossrecError, match="CUDAAccelerator"):
+            run([*words, "trainer.accelerator=cuda"])
+        assert (folder / "status.json").read_bytes() == before
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"half a file")
+    with pytest.raises(CrossrecError, match=r"last\.ckpt is no whole checkpoint \(.*\): delete it, and the run begins"):
+        run(words)
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+
+
+WITHOUT_EFFECT = {
+    ("history_length=9",): "because user_encoder=user_id reads no histories: leave it out, or choose user_encoder=mean",
+    ("strategy=popularity", "history_length=9"): "because strategy=popularity reads no histories: leave it out",
+    ("strategy=popularity", "optimizer=sgd"): "optimizer=sgd has no effect, because strategy=popularity trains nothing",
+    ("strategy=text_cosine", "optimizer.lr=1"): "optimizer.lr=1 has no effect, because strategy=text_cosine trains",
+    ("strategy=popularity", "trainer.max_epochs=3"): "trainer.max_epochs=3 has no effect",
+}
+
+
+@pytest.mark.parametrize("words", WITHOUT_EFFECT, ids=str)
+def test_words_that_the_one_run_never_reads_are_refused(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", *words, f"paths.runs={tmp_path}", f"paths.prepared={tmp_path}"])
+    assert WITHOUT_EFFECT[words] in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_words_that_are_read_or_shared_by_many_runs_pass() -> None:
+    for words in (
+        ["history_length=9", "user_encoder=mean", "optimizer.lr=1"],
+        ["history_length=9", "strategy=text_cosine"],
+        ["strategy=popularity", "seed=3", "trainer.accelerator=cpu", "evaluation.valid_queries=9"],
+    ):
+        check_effects(composed(words), words)
+    base = ["experiment=movielens", "strategy=popularity"]  # what the experiment sets is of no word
+    check_effects(composed(base), base)
 
 
 def test_the_command_line_says_it_without_a_traceback(tmp_path: Path) -> None:

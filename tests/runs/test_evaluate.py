@@ -3,10 +3,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from running import run
 
 from crossrec.cli import main
+from crossrec.errors import CrossrecError
 from crossrec.evaluation.protocols import candidate_hash, load_candidates
+from crossrec.runs.assemble import load_run
 from crossrec.runs.store import RunFolder
 
 
@@ -78,6 +81,10 @@ def test_one_key_changes_and_the_others_stay_the_runs_own(small: list[str]) -> N
         ("seed=1", "'seed=1' does not belong to the evaluation group; train another run for that"),
         ("evaluations=full", "'evaluations=full' does not belong to the evaluation group"),
         ("evaluation=sampled_98", "no option 'sampled_98' for evaluation; did you mean sampled_99"),
+        ("evaluation", "'evaluation' is not an override: write key=value, as in evaluation=sampled_99"),
+        ("evaluation.monitor=mrr@5", "evaluation.monitor=mrr@5 has no effect, because a run's epoch was selected when"),
+        ("evaluation.valid_queries=5", "evaluation.valid_queries=5 has no effect"),
+        ("evaluation.ks=[0]", "evaluation.ks=[0] must be a list of lengths from 1 on"),
         ("evaluation.kss=[1]", "no config key 'evaluation.kss'; did you mean evaluation.ks"),
     ],
 )
@@ -100,3 +107,22 @@ def test_an_unfinished_run_is_refused(small: list[str], command: str, capsys: py
         main([command, str(made.path)])
     assert end.value.code == 1
     assert f"run {made.id} is failed: train it to its end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "recommend", "gap"])
+def test_a_checkpoint_that_is_not_whole_is_told(
+    small: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run([*small, "trainer.max_epochs=1"])
+    made.best.write_bytes(made.best.read_bytes()[:-200])
+    with pytest.raises(SystemExit) as end:
+        main([command, str(made.path)])
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert f"{made.best} is no whole checkpoint (" in said and "this line makes it again: crossrec train" in said
+    made.best.unlink()
+    with pytest.raises(CrossrecError, match="has lost"):
+        load_run(made.path)
+    torch.save({"weights": {}}, made.best)
+    with pytest.raises(CrossrecError, match=r"is no whole checkpoint \(it has no state_dict\)"):
+        load_run(made.path)
