@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from crossrec.adaptation.base import Adaptation, DomainViews
 from crossrec.adaptation.gather import average_gradients
 from crossrec.adaptation.options import Options
+from crossrec.adaptation.pairs import Rows, check_rows, known_in
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
 
@@ -28,6 +29,7 @@ Mode = Literal["reversal", "alternating"]
 class AdversarialOptions(Options, total=False):
     """Keyword arguments of every :class:`AdversarialAdaptation`."""
 
+    rows: Rows
     mode: Mode
     reversal: float
     reversal_schedule: Schedule | str
@@ -84,6 +86,8 @@ class AdversarialAdaptation(Adaptation):
     reversal; Goodfellow et al., "Generative adversarial nets", NIPS 2014, algorithm 1, for the alternation.
 
     Args:
+        rows: ``all``, only ids known in two domains or more (``overlap``), or only the others (``non_overlap``): a
+            critic reads all domains at once. See ``membership`` of :class:`DomainViews`.
         mode: ``reversal`` or ``alternating``.
         reversal: r, 0 or more, of ``reversal``.
         reversal_schedule: of ``reversal``; multiplies r; the name of a schedule or one, see :class:`Adaptation`.
@@ -101,6 +105,7 @@ class AdversarialAdaptation(Adaptation):
     def __init__(
         self,
         *,
+        rows: Rows = "all",
         mode: Mode = "reversal",
         reversal: float = 1.0,
         reversal_schedule: Schedule | str = "dann",
@@ -109,6 +114,7 @@ class AdversarialAdaptation(Adaptation):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(**options)
+        check_rows(self.name, rows)
         if mode not in ("reversal", "alternating"):
             raise CrossrecError(f"adaptation.{self.name}.mode={mode!r} must be reversal or alternating")
         if not 0 <= reversal < math.inf:
@@ -117,6 +123,7 @@ class AdversarialAdaptation(Adaptation):
             raise CrossrecError(f"adaptation.{self.name}.critic_steps={critic_steps} must be a whole number from 1 on")
         if not 0 < critic_lr < math.inf:
             raise CrossrecError(f"adaptation.{self.name}.critic_lr={critic_lr} must be positive")
+        self.rows = rows
         self.mode = mode
         for option, value, default, of in (
             ("reversal", reversal, 1.0, "reversal"),
@@ -189,6 +196,7 @@ class AdversarialAdaptation(Adaptation):
     def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
         """Yield what the vectors get a gradient of; None where fewer than two domains have ``min_rows`` rows."""
         label = "critic" if self.mode == "reversal" else "encoder"
+        view = known_in(view, self.rows)
         counts = torch.bincount(view.domains)
         enough = counts >= self.min_rows
         if int(enough.sum()) < 2:

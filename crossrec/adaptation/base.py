@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crossrec.adaptation.gather import gather_views, world_size
 from crossrec.adaptation.options import SPACES, Options, PairedOptions, PerDomainOptions, Space
-from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, choose_rows, distinct, domain_pairs, matched
+from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, check_rows, choose_rows, distinct, domain_pairs, matched
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
 
@@ -201,8 +201,7 @@ class PairwiseAdaptation(_OnPairs):
 
     def __init__(self, *, rows: Rows = "all", **options: Unpack[PairedOptions]) -> None:
         super().__init__(**options)
-        if rows not in ("all", "overlap", "non_overlap"):
-            raise CrossrecError(f"adaptation.{self.name}.rows={rows!r} must be all, overlap or non_overlap")
+        check_rows(self.name, rows)
         self.rows = rows
 
     def distance(self, a: Tensor, b: Tensor) -> Tensor:

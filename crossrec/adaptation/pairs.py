@@ -118,17 +118,32 @@ def overlap_mask(view: DomainViews, other: DomainViews, domain: int) -> Tensor:
 
 
 def choose_rows(a: DomainViews, b: DomainViews, pair: tuple[int, int], rows: Rows) -> tuple[DomainViews, DomainViews]:
-    """Rows of the pair's two domains that are compared: all, those of ids known in both, or the others.
-
-    Raises:
-        CrossrecError: an unknown choice.
-    """
+    """Rows of the pair's two domains that are compared: all, those of ids known in both, or the others."""
     if rows == "all":
         return a, b
-    if rows not in ("overlap", "non_overlap"):
-        raise CrossrecError(f"adaptation rows={rows!r} must be all, overlap or non_overlap")
     in_b, in_a = overlap_mask(a, b, pair[1]), overlap_mask(b, a, pair[0])
     return (a.take(in_b), b.take(in_a)) if rows == "overlap" else (a.take(~in_b), b.take(~in_a))
+
+
+def known_in(view: DomainViews, rows: Rows) -> DomainViews:
+    """Rows of all domains at once: all, those of ids known in two domains or more, or those of ids known in one alone.
+
+    Of two domains, it is what :func:`choose_rows` takes.
+    """
+    if rows == "all" or not len(view):
+        return view
+    if view.membership is not None:
+        counts = view.membership.sum(1)
+    else:
+        _, place, times = torch.unique(view.ids, return_inverse=True, return_counts=True)
+        counts = times[place]
+    return view.take(counts > 1) if rows == "overlap" else view.take(counts == 1)
+
+
+def check_rows(name: str, rows: str) -> None:
+    """Refuse a value of the option ``rows`` of the term ``name`` that is none."""
+    if rows not in ("all", "overlap", "non_overlap"):
+        raise CrossrecError(f"adaptation.{name}.rows={rows!r} must be all, overlap or non_overlap")
 
 
 def matched(a: DomainViews, b: DomainViews) -> tuple[DomainViews, DomainViews]:

@@ -12,7 +12,7 @@ from crossrec.adaptation.adversarial import AdversarialAdaptation, CriticRows
 from crossrec.adaptation.critics import Activation, check_critic
 from crossrec.adaptation.numerics import check_width
 from crossrec.adaptation.options import Options
-from crossrec.adaptation.pairs import DomainViews, Pairs, domain_pairs
+from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, domain_pairs, known_in
 from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError
 
@@ -47,6 +47,7 @@ class WassersteinCritic(AdversarialAdaptation):
         activation: ``relu``, or ``leaky_relu`` of slope 0.2.
         penalty: c, positive.
         pairs: ``all``; ``target``: every other domain with the target; ``chain``: each with the next.
+        rows: see :class:`AdversarialAdaptation`.
         critic_steps: for each step of the vectors, 1 or more.
         critic_lr: see :class:`AdversarialAdaptation`.
         seed: of the critic's first values, which are Xavier-uniform, with zero biases, and of e, i and j.
@@ -66,12 +67,13 @@ class WassersteinCritic(AdversarialAdaptation):
         activation: Activation = "leaky_relu",
         penalty: float = 10.0,
         pairs: Pairs = "all",
+        rows: Rows = "all",
         critic_steps: int = 5,
         critic_lr: float = 1e-3,
         seed: int = 0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(mode="alternating", critic_steps=critic_steps, critic_lr=critic_lr, **options)
+        super().__init__(rows=rows, mode="alternating", critic_steps=critic_steps, critic_lr=critic_lr, **options)
         check_critic(self.name, dim, hidden, activation)
         if not penalty > 0:
             raise CrossrecError(f"adaptation.{self.name}.penalty={penalty} must be positive")
@@ -94,6 +96,7 @@ class WassersteinCritic(AdversarialAdaptation):
 
     def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
         """Yield the mean distance of the pairs; None where there is no pair, for want of the target's rows."""
+        view = known_in(view, self.rows)
         if domain_pairs(torch.unique(view.domains).tolist(), target, self.pairs):
             # in the order of ids, so that z is the same however many processes the rows come from
             yield from super().parts(view.take(view.ids.argsort()), target)

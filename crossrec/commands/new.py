@@ -23,6 +23,8 @@ ROWS = """\
 rows: all
 """
 CRITIC = """\
+# all, overlap (ids known in two domains or more) or non_overlap
+rows: all
 # reversal (one step for both, by gradient reversal) or alternating (the critic has its own optimizer)
 mode: reversal
 # of reversal: the vectors get this times the critic's negative gradient

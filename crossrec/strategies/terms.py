@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from crossrec.adaptation.adversarial import AdversarialAdaptation
 from crossrec.adaptation.base import Adaptation, PairedAdaptation, PairwiseAdaptation
 from crossrec.adaptation.options import SPACES
 from crossrec.adaptation.schedules import Constant
@@ -98,10 +99,10 @@ def nothing_compared(model: Strategy, name: str) -> str:
         matched = [space for space in SPACES[term.space] if _in_two_domains(model, space)]
         why = "no batch held one id in two domains: raise batch_size" if matched else "no id is in two domains"
         return f"{said}, because {why}"
-    if isinstance(term, PairwiseAdaptation) and term.rows != "all":
-        of = "ids in both domains of a pair" if term.rows == "overlap" else "ids in one domain of a pair alone"
+    if isinstance(term, PairwiseAdaptation | AdversarialAdaptation) and term.rows != "all":
+        of = "ids in two domains" if term.rows == "overlap" else "ids in one domain alone"
         return (
-            f"{said}, because no batch held {term.min_rows} rows of each domain with rows={term.rows}, {of}: "
+            f"{said}, because no batch held {term.min_rows} or more rows of each domain with rows={term.rows}, {of}: "
             f"raise batch_size, or set adaptation.{name}.rows=all"
         )
     return (

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from crossrec.adaptation.pairs import DomainViews, choose_rows, distinct, domain_pairs, matched
+from crossrec.adaptation.pairs import DomainViews, choose_rows, distinct, domain_pairs, known_in, matched
 from crossrec.errors import CrossrecError
 
 
@@ -59,6 +61,17 @@ def test_overlap_as_the_corpus_knows_it():
     assert x.ids.tolist() == [1] and y.ids.tolist() == [5]
     x, y = choose_rows(a, b, (0, 2), "non_overlap")
     assert x.ids.tolist() == [2] and y.ids.tolist() == [6]
+
+
+def test_rows_of_all_domains_at_once():
+    ids, domains = torch.tensor([1, 2, 3, 3, 4, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 1, 2])
+    whole = DomainViews(torch.zeros(7, 1), domains, ids)
+    assert known_in(whole, "all") is whole
+    assert known_in(whole, "overlap").ids.tolist() == [1, 3, 3, 1, 1]
+    assert known_in(whole, "non_overlap").ids.tolist() == [2, 4]
+    known = torch.stack([domains == 0, domains == 1, (domains == 2) | (ids == 2)], 1)  # as the corpus knows them
+    assert known_in(replace(whole, membership=known), "overlap").ids.tolist() == [2]
+    assert not len(known_in(whole.take(ids == 9), "overlap"))
 
 
 def test_rows_are_matched_by_id():

@@ -63,7 +63,7 @@ def test_a_ramp_needs_an_end_of_training(small: list[str], words: list[str], opt
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["adaptation.mmd.rows=overlap", "data.source.overlap=0"], "rows=overlap, ids in both domains of a pair"),
+        (["adaptation.mmd.rows=overlap", "data.source.overlap=0"], "rows=overlap, ids in two domains"),
         (["adaptation.mmd.rows=non_overlap", "data.source.overlap=1"], "rows=non_overlap, ids in one domain"),
     ],
 )
