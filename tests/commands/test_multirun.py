@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from running import crossrec, run
+from running import crossrec, here, run
 
 from crossrec.runs.summary import find_runs
 
@@ -19,12 +19,12 @@ def test_a_grid_makes_a_folder_for_each_of_its_runs(small: list[str], tmp_path: 
     assert alone.id == made["Merged", 1].id
     assert alone.metrics == made["Merged", 1].metrics
     ended = [r.status["ended"] for r in found]
-    assert crossrec(*grid, cwd=tmp_path).returncode == 0
+    assert here(*grid, cwd=tmp_path).returncode == 0
     assert [r.status["ended"] for r in found] == ended
 
 
 def test_a_mistake_in_a_grid_is_told_before_anything_runs(small: list[str], tmp_path: Path) -> None:
-    done = crossrec("train", "-m", "strategy=merged,mmmd", *small, cwd=tmp_path)
+    done = here("train", "-m", "strategy=merged,mmmd", *small, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip() == "crossrec train: error: no option 'mmmd' for strategy; did you mean mmd?"
     assert not find_runs(tmp_path / "runs")

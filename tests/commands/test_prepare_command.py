@@ -3,7 +3,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from running import crossrec
+from running import crossrec, here
 
 from crossrec.cli import main
 from crossrec.commands.train import composed
@@ -42,9 +42,9 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     done = crossrec("prepare", "data=tabular", domains, where, cwd=tmp_path)
     assert done.returncode == 1
     assert re.fullmatch(r"crossrec prepare: error: .*books\.csv.*3.*\n", done.stderr)
-    done = crossrec("prepare", "data=tabular", domains, where, "data.source.bad_row=drop", cwd=tmp_path)
+    done = here("prepare", "data=tabular", domains, where, "data.source.bad_row=drop", cwd=tmp_path)
     assert done.returncode == 1
     assert "no config key 'data.source.bad_row'; did you mean data.source.bad_rows" in done.stderr
-    done = crossrec("prepare", "data=tabular", domains, where, "data.source.bad_rows=drop", cwd=tmp_path)
+    done = here("prepare", "data=tabular", domains, where, "data.source.bad_rows=drop", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "dropped: " in done.stdout

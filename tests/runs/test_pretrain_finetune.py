@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import torch
-from running import crossrec, run
+from running import crossrec, here, run
 from torch import Tensor
 from written_vectors import CONFIG
 
@@ -36,7 +36,7 @@ def test_two_commands_inductive_and_transductive(small: list[str], tiny_model: P
     begin = [*words, "strategy=target_only", "user_encoder=transformer", "objective=in_batch_softmax"]
     begin.append(f"init.from=runs/{source.id}")  # as a user writes it, seen from the working directory
     inductive = [*begin, "item_encoder=text", *text("item_encoder"), "init.freeze=[user_encoder]"]
-    done = crossrec("train", *inductive, cwd=tmp_path)
+    done = here("train", *inductive, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"begins with weights of {source.id}: user_encoder (" in done.stdout
     (tuned,) = (made for made in find_runs(tmp_path / "runs") if made.id != source.id)

@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
-from running import REPO, crossrec, run
+from running import REPO, crossrec, here, run
 
 from crossrec.commands.train import composed
 from crossrec.errors import CrossrecError
@@ -202,5 +202,5 @@ def test_folders_of_configs_are_on_record(small: list[str], tmp_path: Path) -> N
     assert made.config_dirs == [tmp_path / "conf"]
     assert made.line(["seed=1"]) == f"crossrec train --config-dir {tmp_path / 'conf'} seed=1"
     # the twin is made from the same folder
-    told = crossrec("transfer", str(made.path), cwd=tmp_path)
+    told = here("transfer", str(made.path), cwd=tmp_path)
     assert told.returncode == 1 and f"crossrec train --config-dir {tmp_path / 'conf'} experiment=mine" in told.stdout

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from readme import own_loss
-from running import crossrec
+from running import crossrec, here
 
 from crossrec.runs.summary import find_runs
 
@@ -33,16 +33,16 @@ def test_a_misspelt_loss_of_ones_own_is_told(small: list[str], tmp_path: Path) -
     (tmp_path / "my_conf" / "adaptation").mkdir(parents=True)
     (tmp_path / "my_conf" / "adaptation" / "mean_gap.yaml").write_text(config)
     folder = ["--config-dir", "my_conf"]
-    done = crossrec("train", *folder, "strategy=mmd", "adaptation=[mean_gab]", *small, cwd=tmp_path)
+    done = here("train", *folder, "strategy=mmd", "adaptation=[mean_gab]", *small, cwd=tmp_path)
     assert done.returncode == 1
     assert "no option 'mean_gab' for adaptation; did you mean mean_gap" in done.stderr
-    done = crossrec("train", *folder, "strategy=mmd", "adaptation=[mean_gap]", *small, cwd=tmp_path)
+    done = here("train", *folder, "strategy=mmd", "adaptation=[mean_gap]", *small, cwd=tmp_path)
     assert done.returncode == 1
     assert "my_losses" in done.stderr and "Traceback" not in done.stderr
     (tmp_path / "my_conf" / "adaptation" / "mean_gap.yaml").write_text(config.partition("\n")[2])
-    done = crossrec("train", *folder, "strategy=mmd", "adaptation=[mean_gap]", *small, cwd=tmp_path)
+    done = here("train", *folder, "strategy=mmd", "adaptation=[mean_gap]", *small, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.endswith("its first line must be `# @package adaptation.NAME`\n")
-    done = crossrec("train", "--config-dir", "nowhere", cwd=tmp_path)
+    done = here("train", "--config-dir", "nowhere", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.strip() == "crossrec train: error: --config-dir nowhere is not a folder"

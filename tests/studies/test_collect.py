@@ -3,7 +3,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from running import crossrec, run
+from running import crossrec, here, run
 from study_files import ROWS, write_study
 
 from crossrec.errors import CrossrecError
@@ -149,7 +149,7 @@ def test_the_table_of_a_grid_and_its_files(small: list[str], tmp_path: Path) -> 
     assert made.returncode == 0, made.stderr
     run([*small, "strategy=popularity", "seed=9"])  # not of the grid
     (folder,) = (tmp_path / "runs" / "multirun").iterdir()
-    shown = crossrec("table", str(folder), "--metrics", "hit@5", "-o", str(tmp_path / "out"), cwd=tmp_path)
+    shown = here("table", str(folder), "--metrics", "hit@5", "-o", str(tmp_path / "out"), cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "strategy=text_cosine" in shown.stdout and "hit@5" in shown.stdout and "ndcg" not in shown.stdout
     assert "2 seeds" in shown.stdout and "query_batch_size" not in shown.stdout
@@ -157,5 +157,5 @@ def test_the_table_of_a_grid_and_its_files(small: list[str], tmp_path: Path) -> 
     assert names == {"table.md", "table.tex", "table.csv", "table.html", "bars.png", "bars.pdf"}
     for name in ("table.md", "table.tex", "table.csv", "table.html"):
         assert str(tmp_path) not in (tmp_path / "out" / name).read_text()
-    wrong = crossrec("table", str(folder), "dim=3", cwd=tmp_path)
+    wrong = here("table", str(folder), "dim=3", cwd=tmp_path)
     assert wrong.returncode == 1 and "are for study files" in wrong.stderr
