@@ -270,8 +270,20 @@ def test_times_of_two_kinds_are_refused_or_dropped(write, times, line, message):
 
 def test_later_rows_of_an_item_that_say_something_else_are_counted(write):
     items = write("item,title\ni1,Tea\ni1, Tea \ni1,Coffee\ni2,\ni2,Milk\ni1,Jam\n", "items.csv")
-    read = source(write(ROWS), items, item_columns={"title": "title"}).read()
+    told = source(write(ROWS), items, item_columns={"title": "title"}, bad_rows="drop")
+    read = told.read()
     assert read.domains[0].items.select("item", "title").rows() == [("i1", "Tea"), ("i2", None)]
     assert read.counts() == {"another row of the same item": 3}
-    corpus = prepare(source(write(ROWS), items, item_columns={"title": "title"}), cache_dir=items.parent / "cache")
+    fails(
+        source(write(ROWS), items, item_columns={"title": "title"}),
+        f"{items}, line 4: a second row of item 'i1' says something else than its first; leave one, or set bad_rows=",
+    )
+    corpus = prepare(told, cache_dir=items.parent / "cache")
     assert corpus.provenance["dropped"] == {"another row of the same item": 3}
+
+
+def test_other_kinds_of_files_are_told_by_their_names(write):
+    fails(
+        source(write('{"user": "u"}', "rows.json")), "rows.json is no table of columns, by its name a .json file", "CSV"
+    )
+    fails(source(write(gzip.compress(b"{}"), "rows.jsonl.gz")), "a .jsonl file: write it as CSV, TSV or Parquet")

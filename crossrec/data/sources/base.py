@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from crossrec.data.schema import MODALITIES, USER_FIELDS, RawDomain
+from crossrec.data.sources.table import SECOND, cleaned, unlike_first
 
 RAW_INTERACTIONS = {"user": pl.String, "item": pl.String, "rating": pl.Float32, "time": pl.Int64}
 """Columns of :attr:`RawDomain.interactions`, in this order."""
@@ -126,12 +127,8 @@ def _words(table: pl.DataFrame, key: str, fields: Sequence[str], dropped: dict[s
     table = table.select(key, *others).cast(pl.String)
     if not others:
         return table.unique(key, keep="first", maintain_order=True)
-    clean = pl.col(others).str.strip_chars()
-    table = table.with_columns(pl.when(clean == "").then(None).otherwise(clean).name.keep())
+    table = table.with_columns(cleaned(others))
     first = table.unique(key, keep="first", maintain_order=True)
-    if first.height < table.height:
-        both = table.join(first, on=key, how="left", suffix=" of the first")
-        other = pl.any_horizontal(pl.col(c).ne_missing(pl.col(f"{c} of the first")) for c in others)
-        if count := int(both.select(other.sum()).item()):
-            dropped[f"another row of the same {key}"] = count
+    if first.height < table.height and (count := int(table.select(unlike_first(key, others).sum()).item())):
+        dropped[SECOND.format(key)] = count
     return first

@@ -24,7 +24,10 @@ def find(folder: Path, name: str) -> Path:
         CrossrecError: the folder or the file does not exist.
     """
     if not folder.is_dir():
-        raise CrossrecError(f"{folder} is not a folder: set the source's root to the folder that holds {name}")
+        raise CrossrecError(
+            f"{folder} is not a folder: set data.source.root to the one that holds {name}, or paths.data, which is "
+            "$CROSSREC_SHARED/data, to the one above it"
+        )
     for ending in COMPRESSIONS:
         if (path := folder / f"{name}{ending}").is_file():
             return path

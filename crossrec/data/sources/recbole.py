@@ -11,7 +11,7 @@ import polars as pl
 
 from crossrec.data.sources.base import RawSource, Source, raw_domain
 from crossrec.data.sources.reading import existing, find
-from crossrec.data.sources.table import BadRows, Rejects, need, read_table, to_names, to_ratings, to_times
+from crossrec.data.sources.table import BadRows, Rejects, need, one_row_each, read_table, to_names, to_ratings, to_times
 from crossrec.errors import CrossrecError
 
 KINDS = ("token", "token_seq", "float", "float_seq")
@@ -149,7 +149,8 @@ class RecBole(Source):
         words = [*([title] if title else []), *(need(frame, p, path) for p in parts if p != title)]
         texts = [pl.concat_str(words, separator=". ", ignore_nulls=True).alias("text")] if words else []
         columns = [pl.col(name).alias(column) for column, name in {"item": item, **chosen}.items()]
-        return to_names(frame.select("line", *columns, *texts), "item", "item", path, rejects)
+        named = to_names(frame.select("line", *columns, *texts), "item", "item", path, rejects)
+        return one_row_each(named, "item", path, rejects)
 
     def _link(self, what: str, path: Path, rejects: Rejects) -> dict[str, str]:
         frame, _ = read_atomic(existing(path), rejects)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +16,13 @@ from crossrec.errors import CrossrecError
 
 BadRows = Literal["error", "drop"]
 
+SECOND = "another row of the same {}"
+"""Reason under which rows are counted that say something else than the first of their key."""
+
 _SEPARATORS = ("\t", ",", ";", "|")
+
+NO_TABLES = (".json", ".jsonl", ".ndjson", ".xls", ".xlsx", ".ods")
+"""Endings of files that people have tables in and that are not read here."""
 
 
 @dataclass
@@ -76,6 +83,10 @@ def read_table(
         CrossrecError: the file is missing, empty, damaged, not UTF-8, has a column twice or a row of wrong length.
     """
     path = existing(path)
+    if (kind := Path(path.name.removesuffix(".gz").removesuffix(".xz")).suffix.lower()) in NO_TABLES:
+        raise CrossrecError(
+            f"{path} is no table of columns, by its name a {kind} file: write it as CSV, TSV or Parquet"
+        )
     if path.suffix == ".parquet":
         try:
             frame = pl.read_parquet(path)
@@ -140,6 +151,27 @@ def need(frame: pl.DataFrame, column: str, path: Path) -> str:
     close = get_close_matches(column, have, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else "; name the right one in the source's columns"
     raise CrossrecError(f"{path} has no column {column!r}; it has {', '.join(have)}{hint}")
+
+
+def cleaned(columns: Sequence[str]) -> pl.Expr:
+    """Columns as strings without surrounding blanks, null where nothing is left."""
+    text = pl.col(columns).cast(pl.String).str.strip_chars()
+    return pl.when(text == "").then(None).otherwise(text).name.keep()
+
+
+def unlike_first(key: str, fields: Sequence[str]) -> pl.Expr:
+    """Whether a row says something else in ``fields`` than the first row of its ``key``."""
+    return pl.any_horizontal(pl.col(f).ne_missing(pl.col(f).first().over(key)) for f in fields)
+
+
+def one_row_each(frame: pl.DataFrame, key: str, path: Path, rejects: Rejects) -> pl.DataFrame:
+    """Reject rows that say something else than an earlier one of the same ``key``; equal ones are no fault."""
+    fields = [column for column in frame.columns if column not in (key, "line")]
+    if not fields:
+        return frame
+    message = f"a second row of {key} {{}} says something else than its first; leave one, or set bad_rows=drop"
+    frame = frame.with_columns(cleaned(fields))
+    return rejects.apply(frame, unlike_first(key, fields), SECOND.format(key), path, message, key)
 
 
 def to_names(frame: pl.DataFrame, column: str, what: str, path: Path, rejects: Rejects) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 from crossrec.data.schema import MODALITIES, USER_FIELDS
 from crossrec.data.sources.base import RawSource, Source, raw_domain
 from crossrec.data.sources.reading import existing
-from crossrec.data.sources.table import BadRows, Rejects, need, read_table, to_names, to_ratings, to_times
+from crossrec.data.sources.table import BadRows, Rejects, need, one_row_each, read_table, to_names, to_ratings, to_times
 from crossrec.errors import CrossrecError
 
 _COLUMNS = ("user", "item", "rating", "time")
@@ -145,7 +145,7 @@ class Tabular(Source):
     def _things(
         self, kind: str, path: Path, columns: Mapping[str, str | Sequence[str]], rejects: Rejects
     ) -> pl.DataFrame:
-        """Read a table of items or of users, ``kind``."""
+        """Read a table of items or of users, ``kind``: one row each, for the words of two cannot be told apart."""
         frame = read_table(path, rejects, self.separator, self.quote)
         chosen = {}
         for key, names in columns.items():
@@ -153,7 +153,8 @@ class Tabular(Source):
                 pl.col(need(frame, n, path)).cast(pl.String) for n in ([names] if isinstance(names, str) else names)
             ]
             chosen[key] = pl.concat_str(parts, separator=". ", ignore_nulls=True)
-        return to_names(frame.select("line", **chosen), kind, kind, path, rejects)
+        named = to_names(frame.select("line", **chosen), kind, kind, path, rejects)
+        return one_row_each(named, kind, path, rejects)
 
 
 def _listed(columns: Mapping[str, str | Sequence[str]]) -> dict[str, str | list[str]]:
