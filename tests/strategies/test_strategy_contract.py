@@ -23,7 +23,7 @@ FACTORS: dict[str, list[str]] = {
     "strategy": [s for s in sorted(options("strategy")) if plain(compose([f"strategy={s}"]).adaptation)],
     # that of bert_concat is as wide as its ids and texts together
     "user_encoder": [*sorted(set(options("user_encoder")) - {"id_and_text"}), "transformer user_encoder.history=own"],
-    "item_encoder": ["id", "id_text"],
+    "item_encoder": ["id", "id_text", "text"],
     "data.source.overlap": ["0", "0.5", "1"],
     "data.source.n_domains": ["2", "3", "5"],
     "objective": sorted(options("objective")),
@@ -75,9 +75,9 @@ def still(made: RunFolder) -> list[str]:
     model, after = parts.model, torch.load(made.last, weights_only=True)["state_dict"]
     found = [n for n, p in model.named_parameters() if p.requires_grad and torch.equal(p, after[n])]
     if not parts.corpus.items["text"].null_count():
-        found = [n for n in found if not n.endswith("text.missing")]  # what an item without a text has for it
+        found = [n for n in found if not n.endswith(".missing")]  # what an item without a text has for it
     if made.config["objective"]["_target_"].endswith("BPR"):  # a constant added to every item cancels in differences
-        found = [n for n in found if not n.endswith("text.adapter.1.bias")]
+        found = [n for n in found if not (n.startswith("item_encoder.") and n.endswith("adapter.1.bias"))]
     users, items = used_rows(parts)
     for name, module in model.named_modules():
         if isinstance(module, UserIdEncoder):
@@ -100,10 +100,9 @@ def test_the_design_has_every_two_values_together() -> None:
 @pytest.mark.filterwarnings("ignore:adaptation.* compare")  # where no user is in two domains
 @pytest.mark.parametrize("row", DESIGN, ids="-".join)
 def test_it_trains_moves_every_parameter_and_repeats(tiny: list[str], tmp_path: Path, row: tuple[str, ...]) -> None:
-    drop = "item_encoder." if "id" in row[2:3] else "nothing"
-    words = [w for w in tiny if not w.startswith(drop)] + [
-        w for key, value in zip(FACTORS, row) for w in f"{key}={value}".split()
-    ]
+    part = {"id": None, "id_text": "item_encoder.encoders.text.", "text": "item_encoder."}[row[2]]
+    words = [w.replace("item_encoder.encoders.text.", part or "") for w in tiny if part or "item_encoder." not in w]
+    words += [w for key, value in zip(FACTORS, row) for w in f"{key}={value}".split()]
     if row[-1].endswith("softmax"):
         words.append("objective.temperature=1.0")
     made, again = (run([*words, f"paths.runs={tmp_path / name}"]) for name in ("first", "second"))
