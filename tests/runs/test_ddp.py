@@ -1,12 +1,15 @@
-"""Two processes (gloo, on the CPU) through the command line, as a user starts them."""
+"""Two processes (gloo, on the CPU), as the command line starts them and as a launcher does."""
 
 import csv
+import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import pytest
+from processes import in_two_processes
 from running import crossrec, run
 
 from crossrec.runs.store import RunFolder
@@ -37,30 +40,46 @@ def same(one: RunFolder, two: RunFolder) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "more",
-    [
-        ["objective=bpr", "data.source.n_users=121"],
-        ["objective=bce", "strategy=cmf", "strategy.domain_weights={a: 0.3}", "data.source.n_users=121"],
-        ["objective=softmax", "user_encoder=mean", "strategy=mmd", "batch_size=15"],
-        # what is compared depends on which of a user's rows in a batch is taken
-        [*TRANSFORMER, "strategy=mmd", "adaptation=[mmd,joint_mmd]"],
-        [*TRANSFORMER, "strategy=contrastive", "adaptation.contrastive.weight=1"],
-        [*TRANSFORMER, "strategy=shared_private", "adaptation=[joint_mmd,difference,simse]"],
-        # negatives are those of the global batch
-        [*TRANSFORMER, "objective=in_batch_softmax", "objective.mask_history=true", "strategy.domain_weights={a: 0.3}"],
-    ],
-    ids=["bpr", "weighted-bce", "mmd-sequences", "mmd-transformer", "contrastive", "shared-private", "in-batch"],
-)
-def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path, more: list[str]) -> None:
-    one = run([*small, *more, f"paths.runs={tmp_path / 'one'}"])
-    done = crossrec("train", *small, *more, *TWO, cwd=tmp_path)
+def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path) -> None:
+    words = [*small, "objective=bpr", "data.source.n_users=121"]
+    one = run([*words, f"paths.runs={tmp_path / 'one'}"])
+    done = crossrec("train", *words, *TWO, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (two,) = find_runs(tmp_path / "runs")
     same(one, two)
     assert done.stdout.count("run folder:") == 1
     assert sorted(p.name for p in (two.path / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     assert sorted(p.name for p in (two.path / "log").iterdir() if p.suffix == ".csv") == ["metrics.csv"]
+
+
+LINES = {
+    "weighted bce": ["objective=bce", "strategy=cmf", "strategy.domain_weights={a: 0.3}", "data.source.n_users=121"],
+    "mmd of sequences": ["objective=softmax", "user_encoder=mean", "strategy=mmd", "batch_size=15"],
+    # what is compared depends on which of a user's rows in a batch is taken
+    "mmd": [*TRANSFORMER, "strategy=mmd", "adaptation=[mmd,joint_mmd]"],
+    "contrastive": [*TRANSFORMER, "strategy=contrastive", "adaptation.contrastive.weight=1"],
+    "shared and private": [*TRANSFORMER, "strategy=shared_private", "adaptation=[joint_mmd,difference,simse]"],
+    # negatives are those of the global batch
+    "in-batch": [
+        *TRANSFORMER, "objective=in_batch_softmax", "objective.mask_history=true", "strategy.domain_weights={a: 0.3}",
+    ],
+}  # fmt: skip
+
+
+def train_all(small: list[str], rank: int) -> None:
+    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0")  # as a launcher that starts both processes tells them
+    for more in LINES.values():
+        run([*small, *more, *TWO])
+
+
+@pytest.mark.slow
+def test_two_processes_that_are_there_train_one_run_after_the_other(small: list[str], tmp_path: Path) -> None:
+    in_two_processes(partial(train_all, small), timeout=240)
+    for name, more in LINES.items():
+        one = run([*small, *more, f"paths.runs={tmp_path / 'one'}"])
+        print(name)
+        same(one, RunFolder(tmp_path / "runs" / one.id))
+    assert len(find_runs(tmp_path / "runs")) == len(LINES)
 
 
 @pytest.mark.slow
