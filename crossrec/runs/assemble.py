@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,10 +55,19 @@ def trained_domains(config: Mapping[str, Any], corpus: Corpus) -> list[str]:
 
 
 def strategy_of(config: Mapping[str, Any]) -> type[Strategy]:
-    """Class of a config's strategy."""
-    from hydra.utils import get_class
+    """Class of a config's strategy.
 
-    return cast("type[Strategy]", get_class(config["strategy"]["_target_"]))
+    Raises:
+        CrossrecError: its code is not found.
+    """
+    target = str(config["strategy"]["_target_"])
+    module, _, name = target.rpartition(".")
+    try:
+        return cast("type[Strategy]", getattr(import_module(module), name))
+    except (ImportError, AttributeError) as error:
+        raise CrossrecError(
+            f"the strategy {target} cannot be imported ({error}): put its folder on PYTHONPATH"
+        ) from error
 
 
 def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:

@@ -47,6 +47,8 @@ def without_curve(run: RunFolder) -> str:
     """Why a run has no learning curve; empty where it has one."""
     if learning_curves(run) is not None:
         return ""
+    if run.config.get("compression") is not None:
+        return "it is another run's, compressed"
     if run.metrics.get("best_epoch") is None:
         return f"{target_name(run.config['strategy'])} does not train"
     return "its folder has no log/metrics.csv of its epochs, which every logger but logger=none writes"

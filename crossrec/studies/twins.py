@@ -17,8 +17,11 @@ TWIN = "crossrec.strategies.target_only.TargetOnly"
 NEAR = 3
 """A run that differs in no more keys than this is named as nearly a twin."""
 
-BUDGET = ("trainer.max_epochs", "trainer.max_steps", "optimizer.lr", "batch_size")
-"""Keys of what a run may spend, which are tuned for each strategy; so is the patience of any callback."""
+BUDGET = ("trainer.max_epochs", "trainer.max_steps", "scheduler.T_max", "optimizer.lr", "batch_size")
+"""Keys of what a run may spend, which are tuned for each strategy; so is the patience of any callback.
+
+``scheduler=cosine`` decays over ``trainer.max_epochs``.
+"""
 
 OWN = ("strategy", "adaptation", "target")
 """Config groups that tell a run from its twin."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from crossrec.runs.assemble import trained_domains
 from crossrec.runs.corpus import recorded_corpus
 from crossrec.runs.store import RunFolder
 from crossrec.studies.jobs import Planned, distinct
-from crossrec.studies.user_groups import trained_domains
 
 if TYPE_CHECKING:
     from crossrec.data.schema import Corpus
@@ -46,6 +46,6 @@ def standing(jobs: Sequence[Planned]) -> Standing:
             fingerprint = run.fingerprint
             if fingerprint not in corpora:
                 corpora[fingerprint] = recorded_corpus(run)
-            several = len(trained_domains(run, corpora[fingerprint])) > 1
+            several = len(trained_domains(run.config, corpora[fingerprint])) > 1
             (made.missing if several else made.without).append(run)
     return made

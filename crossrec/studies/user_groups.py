@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from crossrec.data.schema import Corpus
-    from crossrec.strategies.base import Strategy
 
 PARTS = {"activity": 4, "overlap": 2}
 """Buckets of users, at most: by training rows in the domain; by those in other domains, where there are any."""
@@ -88,41 +87,17 @@ def training_rows(run: RunFolder) -> pl.DataFrame:
     return counts.join(corpus.users, on="user").select("name", "domain", "rows").sort("name", "domain")
 
 
-def trained_domains(run: RunFolder, corpus: Corpus) -> list[str]:
-    """Names of the domains that a run trained on.
-
-    Raises:
-        CrossrecError: its strategy's code is gone.
-    """
-    return list(_strategy(run).train_domains(corpus.domains, _target(run, corpus)))
-
-
 def read_domains(run: RunFolder, corpus: Corpus) -> list[str]:
     """Names of the domains that a run trained on or was tested in: all whose training rows it reads.
 
     Raises:
         CrossrecError: its strategy's code is gone.
     """
-    tested = _strategy(run).test_domains(corpus.domains, _target(run, corpus))
-    return list(dict.fromkeys([*trained_domains(run, corpus), *tested]))
+    from crossrec.runs.assemble import strategy_of, target_index, trained_domains
 
-
-def _target(run: RunFolder, corpus: Corpus) -> int | None:
-    from crossrec.runs.assemble import target_index
-
-    return target_index(run.config, corpus)
-
-
-def _strategy(run: RunFolder) -> type[Strategy]:
-    from importlib import import_module
-
-    module, _, name = str(run.config["strategy"]["_target_"]).rpartition(".")
-    try:
-        return cast("type[Strategy]", getattr(import_module(module), name))
-    except (ImportError, AttributeError) as error:
-        raise CrossrecError(
-            f"the strategy of run {run.id} cannot be imported ({error}): put its folder on PYTHONPATH"
-        ) from error
+    config = run.config
+    tested = strategy_of(config).test_domains(corpus.domains, target_index(config, corpus))
+    return list(dict.fromkeys([*trained_domains(config, corpus), *tested]))
 
 
 def here_and_elsewhere(users: pl.DataFrame, rows: pl.DataFrame, domain: str) -> pl.DataFrame:

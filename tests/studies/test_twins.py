@@ -69,6 +69,15 @@ def test_what_is_nearly_a_twin_is_refused_and_told(
     assert isinstance(made, Missing) and (near in made.near if near else made.near == "")
 
 
+def test_a_schedule_over_another_budget_is_of_the_budget(make: Make) -> None:
+    merged = make("merged", "target=b", "scheduler=cosine")
+    other = make("near", "strategy=target_only", "target=b", "scheduler=cosine", "trainer.max_epochs=3")
+    made = found(merged)
+    assert isinstance(made, Missing) and made.other is not None and made.other.id == other.id
+    named_one = find_twin(merged, "b", named([other.path]), given=True)
+    assert isinstance(named_one, Twin) and set(named_one.budget) == {"scheduler.T_max", "trainer.max_epochs"}
+
+
 def test_the_nearest_is_named(make: Make) -> None:
     merged = make("merged", "target=b")
     make("a-far", "strategy=target_only", "dim=8", "seed=1")

@@ -96,5 +96,5 @@ def test_a_run_of_one_domain_and_a_lost_strategy_are_told(small: list[str]) -> N
         training_rows(made)
     config = made.config_path.read_text()
     made.config_path.write_text(config.replace("crossrec.strategies.target_only", "no_such_module"))
-    with pytest.raises(CrossrecError, match=r"the strategy of run .* cannot be imported .*no_such_module.*PYTHONPATH"):
+    with pytest.raises(CrossrecError, match=r"the strategy no_such_module\.TargetOnly cannot be imported .*PYTHONPATH"):
         training_rows(RunFolder(made.path))
