@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from running import crossrec
+from running import crossrec, here
 
 from crossrec.cli import main
 from crossrec.commands.evaluate import evaluation_of
@@ -181,23 +181,26 @@ def tune(folder: Path, small: list[str]) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launch", [grid, on_joblib, study, tune])
-def test_other_processes_find_the_same_folders(launch: Launch, site: Path, small: list[str], tmp_path: Path) -> None:
+def test_other_processes_find_the_same_folders(
+    launch: Launch, site: Path, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install(site, ["tiny_gap"])
+    monkeypatch.setenv("PYTHONPATH", str(site))
     own(tmp_path / "conf", "mine", 0.5)
     words = [*launch(tmp_path, small), "--config-dir", "conf"]
-    done = crossrec(*words, cwd=tmp_path, PYTHONPATH=str(site))
+    done = (here if launch is tune else crossrec)(*words, cwd=tmp_path)  # whose trials are processes of their own
     assert done.returncode == 0, done.stdout + done.stderr
     found = find_runs(tmp_path / "runs")
     assert len(found) == 2 and all(run.finished for run in found)
     assert all(run.config["adaptation"]["mine"]["weight"] == 0.5 for run in found)
     if launch is study:
-        table = crossrec("table", "both.yaml", "--config-dir", "conf", cwd=tmp_path, PYTHONPATH=str(site))
+        table = here("table", "both.yaml", "--config-dir", "conf", cwd=tmp_path)
         assert table.returncode == 0 and "both" in table.stdout, table.stderr
 
 
 def test_a_weight_of_one_of_several_terms_is_swept(small: list[str], tmp_path: Path) -> None:
     words = ["strategy=mmd", "adaptation=[mmd,coral]", "-m", "adaptation.mmd.weight=0.1,1"]
-    done = crossrec("train", *words, *small, cwd=tmp_path)
+    done = here("train", *words, *small, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = find_runs(tmp_path / "runs")
     assert sorted(run.config["adaptation"]["mmd"]["weight"] for run in found) == [0.1, 1]
