@@ -97,8 +97,12 @@ def nothing_compared(model: Strategy, name: str) -> str:
     said = f"adaptation.{name} has compared nothing in the first epoch"
     if isinstance(term, PairedAdaptation):
         matched = [space for space in SPACES[term.space] if _in_two_domains(model, space)]
-        why = "no batch held one id in two domains: raise batch_size" if matched else "no id is in two domains"
-        return f"{said}, because {why}"
+        if matched:
+            return f"{said}, because no batch held one id in two domains: raise batch_size"
+        return (
+            f"{said}, because no id is in two domains: choose a loss that needs no matched rows, such as "
+            "adaptation=[mmd] or [coral]"
+        )
     if isinstance(term, PairwiseAdaptation | AdversarialAdaptation) and term.rows != "all":
         of = "ids in two domains" if term.rows == "overlap" else "ids in one domain alone"
         return (

@@ -70,7 +70,9 @@ def test_a_ramp_needs_an_end_of_training(small: list[str], words: list[str], opt
 def test_what_compared_nothing_is_told_with_its_cause(small: list[str], words: list[str], why: str) -> None:
     with pytest.warns(UserWarning, match=rf"adaptation\.mmd has compared nothing .*{why}"):
         run([*small, "strategy=mmd", "trainer.max_epochs=1", *words])
-    with pytest.warns(UserWarning, match=r"adaptation\.mapping has compared nothing .*because no id is in two domains"):
+    with pytest.warns(
+        UserWarning, match=r"adaptation\.mapping has compared nothing .*because no id is in two domains: choose .*mmd"
+    ):
         run([
             *small, *SEQUENCES, "strategy=mmd", "adaptation=[mapping]", "trainer.max_epochs=1", "data.source.overlap=0",
         ])  # fmt: skip
