@@ -79,6 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
     except CrossrecError as error:
         print(f"crossrec {command}: error: {error}", file=sys.stderr)
         sys.exit(error.status)
+    except (PermissionError, NotADirectoryError) as error:
+        mend = "choose another folder (those of paths.runs, paths.prepared and paths.features are written to)"
+        print(f"crossrec {command}: error: {error.filename} cannot be used ({error.strerror}): {mend}", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:  # the reader of a pipe (head, less) has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

@@ -45,9 +45,11 @@ def main(arguments: list[str]) -> None:
     else:
         names = options.user
         if options.users_file is not None:
-            if not options.users_file.is_file():
+            if not options.users_file.exists() or options.users_file.is_dir():
                 raise CrossrecError(f"no file {options.users_file}")
             names = [line.strip() for line in options.users_file.read_text().splitlines() if line.strip()]
+            if not names:
+                raise CrossrecError(f"{options.users_file} names no user: give a name a line, or leave it out for all")
         frame = recommend_users(options.run, names, options.k, options.domain, exclude_seen=not options.include_seen)
     if options.output is None:
         _print(frame)

@@ -35,6 +35,20 @@ def test_a_corpus_is_prepared_once(small: list[str], tmp_path: Path, capsys: pyt
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == stamps
 
 
+@pytest.mark.parametrize("command", ["prepare", "encode"])
+def test_a_folder_that_cannot_be_written_is_told(
+    command: str, small: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["item_encoder=text"] if command == "encode" else []
+    with pytest.raises(SystemExit) as end:
+        main([command, *small, *words, f"paths.prepared={tmp_path / 'file' / 'folder'}"])
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert f"crossrec {command}: error: {tmp_path / 'file' / 'folder'}" in said
+    assert "cannot be used (Not a directory): choose another folder" in said
+
+
 def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "books.csv").write_text("user,item,time\nu1,i1,1\nu2,,2\n")
     domains = "data.source.domains={books: {interactions: books.csv}}"

@@ -217,6 +217,7 @@ def test_the_command_prints_a_table_for_a_typed_history(by_history: Path, capsys
     (["-k", "0"], "-k is 0; it must be at least 1"),
     (["-o", "lists.xlsx"], "cannot tell the format of lists.xlsx: end its name in .csv, .parquet or .json"),
     (["--users-file", "nowhere.txt"], "no file nowhere.txt"),
+    (["--users-file", "/dev/null"], "/dev/null names no user: give a name a line, or leave it out for all"),
 ])  # fmt: skip
 def test_the_command_tells_mistakes(
     by_history: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]

@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
-from running import REPO, crossrec, here, run
+from running import REPO, break_off, crossrec, here, run
 
 from crossrec.commands.train import composed
 from crossrec.errors import CrossrecError
@@ -86,12 +86,11 @@ def test_a_finished_run_is_returned_without_training(small: list[str]) -> None:
 
 
 def test_a_failed_run_says_so_and_the_same_line_mends_it(small: list[str]) -> None:
-    bad = [*small, "evaluation.monitor=nonsense@3"]
-    with pytest.raises(CrossrecError, match="nonsense@3 is not computed"):
-        run(bad)
-    failed = find_runs(Path(composed(bad)["paths"]["runs"]))[0]
-    assert failed.status["state"] == "failed"
+    break_off(small, 2)
+    (failed,) = find_runs(Path(composed(small)["paths"]["runs"]))
+    assert failed.status["state"] == "failed" and "ZeroDivisionError" in failed.status["error"]
     assert not (failed.path / "metrics.json").exists()
+    assert run(small).path == failed.path and failed.finished
 
 
 def test_two_processes_never_run_the_same_run(small: list[str]) -> None:
