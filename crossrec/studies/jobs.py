@@ -60,14 +60,15 @@ def plan(
         study: the study.
         overrides: more words for every job.
         resolve: finds the runs, with the study's folders of configs.
-        trains: what is not finished will be trained, so the data must be at hand and those of the records.
+        trains: what is not finished will be trained, so a job's config must be one that trains, and the data must be at
+            hand and those of the records.
 
     Raises:
-        CrossrecError: a job does not compose, asks for a metric that is not computed or for a domain that is not
-            there, or a row's search space does not compose; the message names the row. Or the data are not those of
-            the records.
+        CrossrecError: a job does not compose, cannot be trained, asks for a metric that is not computed or for a domain
+            that is not there, or a row's search space does not compose; the message names the row. Or the data are not
+            those of the records.
     """
-    from crossrec.runs.config_check import check_target
+    from crossrec.runs.config_check import check, check_target
     from crossrec.studies.checks import check_domains, check_metrics, tried
 
     configs: list[tuple[Job, dict[str, Any]]] = []
@@ -76,6 +77,9 @@ def plan(
         with _of_row(study, job.row):
             config = resolve.compose(job.overrides)
             check_metrics(study, config)
+            if trains and job.seed == study.seeds[0]:
+                begun = {} if job.init is None else {"init": {**config["init"], "from": job.init}}
+                check({**config, **begun}, job.overrides)
             check_target(config, resolve.domain_names(config))
         if row := searched.pop(job.row, None):
             tried(study, row, job.overrides, resolve.compose)

@@ -120,4 +120,4 @@ def test_the_study_of_the_readme_composes_and_its_function_trains(small: list[st
     (tmp_path / "my_losses.py").write_text(code[1])
     done = crossrec(*shlex.split(line[1]), *small, cwd=tmp_path, PYTHONPATH=".")
     assert done.returncode == 0, done.stderr
-    assert "adaptation/mean_gap/0-1" in next((tmp_path / "runs").glob("*/log/metrics.csv")).read_text()
+    assert "adaptation/function/0-1" in next((tmp_path / "runs").glob("*/log/metrics.csv")).read_text()

@@ -26,3 +26,11 @@ def test_rows_are_named_whole_or_between_commas(small: list[str], tmp_path: Path
     assert select(study, [], rows=["merged, plain"]).study.baseline == "merged, plain"
     with pytest.raises(CrossrecError, match="no row 'plan'; did you mean plain"):
         kept("merged,plan")
+
+
+def test_a_row_that_cannot_be_trained_is_refused_before_any_is(small: list[str], tmp_path: Path) -> None:
+    rows = {"merged": ["strategy=merged"], "wrong": ["strategy=merged", "trainer.gradient_clip_val=-2"]}
+    study = write_study(tmp_path, small, rows=rows)
+    assert len(select(study, []).jobs) == 4  # a table of what there is needs no such check
+    with pytest.raises(CrossrecError, match=r"row 'wrong': trainer\.gradient_clip_val=-2"):
+        select(study, [], trains=True)
