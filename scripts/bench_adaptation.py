@@ -45,6 +45,13 @@ def terms(names: list[str]) -> list[str]:
     return shown
 
 
+def assembled(words: list[str]) -> tuple[Assembly, torch.optim.Optimizer]:
+    config = composed(words)
+    parts = assemble(config, prepare_corpus(config))
+    parts.model.train()
+    return parts, torch.optim.AdamW([p for p in parts.model.parameters() if p.requires_grad], lr=1e-3)
+
+
 def step(parts: Assembly, term: Adaptation | None, optimizer: torch.optim.Optimizer, batch: object) -> float:
     begun = time.perf_counter()
     model = parts.model
@@ -59,17 +66,15 @@ def step(parts: Assembly, term: Adaptation | None, optimizer: torch.optim.Optimi
 
 def measure(case: str, names: list[str]) -> tuple[float, dict[str, float]]:
     words = [*CASES[case], *COMMON, f"adaptation=[{','.join(names)}]"]
-    config = composed(words)
-    parts = assemble(config, prepare_corpus(config))
-    parts.model.train()
-    optimizer = torch.optim.AdamW([p for p in parts.model.parameters() if p.requires_grad], lr=1e-3)
+    parts, optimizer = assembled(words)
+    without = assembled([*words, "strategy=merged", "adaptation=[]"])  # it shows no term anything
     shown: dict[str, Adaptation | None] = {"": None, **dict(parts.model.adaptation.items())}  # type: ignore[dict-item]
     if "mmd" in names:
-        shown["mmd, estimator=linear"] = build(config["adaptation"]["mmd"] | {"estimator": "linear"})
+        shown["mmd, estimator=linear"] = build(composed(words)["adaptation"]["mmd"] | {"estimator": "linear"})
     seconds: dict[str, list[float]] = {name: [] for name in shown}
     for i, batch in enumerate(islice(parts.datamodule.train_dataloader(), STEPS[case] + 1)):
         for name, term in shown.items():
-            spent = step(parts, term, optimizer, batch)
+            spent = step(parts, term, optimizer, batch) if term else step(without[0], None, without[1], batch)
             if i:  # the first warms up
                 seconds[name].append(spent)
     base = statistics.median(seconds.pop(""))

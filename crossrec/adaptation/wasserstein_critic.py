@@ -90,6 +90,11 @@ class WassersteinCritic(AdversarialAdaptation):
 
     def build_critic(self, n_domains: int) -> nn.Module:
         """Make a perceptron with one output for each two domains."""
+        if self.rows != "all" and n_domains > 2:
+            raise CrossrecError(
+                f"adaptation.{self.name}.rows={self.rows} is of two domains, and {n_domains} train: set rows=all, or "
+                "use a pairwise loss, which chooses rows for each pair"
+            )
         two = [(a, b) for a in range(n_domains) for b in range(a + 1, n_domains)]
         self._outputs = {pair: i for i, pair in enumerate(two)} | {(b, a): i for i, (a, b) in enumerate(two)}
         return mlp([self.dim, *self.hidden, len(two)], self.activation, self.seed)

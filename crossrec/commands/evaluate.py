@@ -33,6 +33,7 @@ def main(arguments: list[str]) -> None:
     config = RunFolder.existing(options.run).config
     evaluation = evaluation_of(config, options.overrides)
     run, parts = load_run(options.run, evaluation)
+    parts.datamodule.check_candidates("test")
     trainer = evaluator(config)
     trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
     name = hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:12]

@@ -150,15 +150,16 @@ def _split_options(arguments: list[str]) -> tuple[list[str], list[str]]:
 def job(config: DictConfig) -> float | None:
     """Train one composed config; the value of the selected validation metric."""
     from crossrec.keys import check_keys, check_words
-    from crossrec.runs.effects import check_effects
-    from crossrec.runs.train import train
+    from crossrec.runs.effects import without_effect
+    from crossrec.runs.train import is_main_process, train
 
     try:
         check_words(_overrides())
         check_keys(config, _config_dirs())
         made = plain(config)
-        if _alone():
-            check_effects(made, _overrides())
+        if _alone() and is_main_process(made):
+            for sentence in without_effect(made, _overrides()):
+                print(sentence, file=sys.stderr)
         run = train(made, _overrides(), _config_dirs())
     except CrossrecError as error:
         raise _Refused(error) from error

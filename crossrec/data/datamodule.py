@@ -138,9 +138,6 @@ class MultiDomainDataModule(pl.LightningDataModule):
                 valid_queries=self._valid_queries,
                 seed=self._seed,
             )
-            if self._n_candidates:
-                self._protocol.check("valid", self.valid_indices)
-                self._protocol.check("test", self.eval_indices)
         if stage in ("fit", None) and self._source is None:
             self._source = training_rows(
                 self.corpus,
@@ -223,6 +220,17 @@ class MultiDomainDataModule(pl.LightningDataModule):
         self.setup("validate")
         assert self._protocol is not None
         return self._protocol.candidates(stage, self.valid_indices if stage == "valid" else self.eval_indices)
+
+    def check_candidates(self, *stages: Stage) -> None:
+        """Check, before these stages are ranked, that there are as many candidates as are asked for.
+
+        Raises:
+            CrossrecError: no query of a domain has so many; see :meth:`QueryProtocol.check`.
+        """
+        self.setup("validate")
+        assert self._protocol is not None
+        for stage in stages:
+            self._protocol.check(stage, self.valid_indices if stage == "valid" else self.eval_indices)
 
     def short_of_candidates(self) -> dict[str, int]:
         """``<stage>/<domain>`` -> its queries with fewer candidates than asked; see :class:`QueryProtocol`."""

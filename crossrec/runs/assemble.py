@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import get_object
 from torch import Tensor
 
+from crossrec.annotations import parameters
 from crossrec.config import build, target_name, target_of
 from crossrec.data.datamodule import MultiDomainDataModule
 from crossrec.data.labels import Labelled
@@ -112,7 +114,7 @@ def assemble(config: Mapping[str, Any], corpus: Corpus) -> Assembly:
         item_encoder=item_encoder,
         user_encoder=user_encoder,
         objective=objective,
-        adaptation={name: build(node, name=name) for name, node in terms(config).items()},
+        adaptation={name: _term(name, node) for name, node in terms(config).items()},
         optimizer=optimizer_of(config),
         scheduler=scheduler_of(config),
         domains=corpus.domains,
@@ -163,6 +165,12 @@ def _check_tuning(config: Mapping[str, Any], trains: bool, full: bool) -> None:
             f"objective=softmax with tuning={tuning.name} would read the texts of whole catalogues, with gradient, in "
             "every step: choose objective=sampled_softmax or bpr, or tuning=side_network or frozen"
         )
+
+
+def _term(name: str, node: Mapping[str, Any]) -> Any:
+    """Build an adaptation term; the strategy gives it its name, too, but its own sentences should have it at once."""
+    taken, others = parameters(get_object(node["_target_"]))
+    return build(node, name=name) if others or "name" in taken else build(node)
 
 
 def _check_widths(config: Mapping[str, Any], strategy: type[Strategy], users: int, items: int) -> None:

@@ -75,24 +75,22 @@ def check_domains(config: Mapping[str, Any], domains: Sequence[Domain]) -> None:
     Raises:
         CrossrecError: names the key and what it may be.
     """
-    from hydra.utils import get_object
-
     from crossrec.evaluation.monitor import check_watched
+    from crossrec.runs.assemble import strategy_of
 
     names = [domain.name for domain in domains]
     check_target(config, names)
     target = target_of(config)
-    strategy = get_object(config["strategy"]["_target_"])
+    strategy = strategy_of(config)
     check_watched(config, strategy.select_domains(domains, None if target is None else names.index(target)))
 
 
 def _check_beginning(config: Mapping[str, Any]) -> None:
     """Refuse to begin with another run's weights where none are used."""
-    from hydra.utils import get_object
-
+    from crossrec.runs.assemble import strategy_of
     from crossrec.runs.identity import beginning
 
-    if beginning(config) is not None and not get_object(config["strategy"]["_target_"]).trains:
+    if beginning(config) is not None and not strategy_of(config).trains:
         raise CrossrecError(
             f"init.from={config['init']['from']} has no effect, because strategy={target_name(config['strategy'])} "
             "trains nothing: leave it out"

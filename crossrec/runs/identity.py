@@ -49,7 +49,14 @@ NEUTRAL: Mapping[str, Mapping[str, Any]] = {
         "tuning": FROZEN,
     },
     "crossrec.encoders.transformer.CausalTransformerEncoder": {"position_embedding": True},
-    "crossrec.adaptation.dann.DANN": {"rows": "all"},
+    **{
+        f"crossrec.adaptation.{name}": {"rows": "all"}
+        for name in (
+            "dann.DANN",
+            "cdan.CDAN",
+            "wasserstein_critic.WassersteinCritic",
+        )
+    },
 }
 """``_target_`` -> options that came when there were recorded runs, with the value that changes nothing.
 

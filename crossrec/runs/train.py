@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import warnings
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.errors import CrossrecError
+from crossrec.runs.reading import read_json
 from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_frame, write_json
 from crossrec.runs.summary import print_run
 
@@ -33,33 +33,36 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
     Raises:
         CrossrecError: the run cannot be trained; the message names what is wrong and the mend.
     """
-    from crossrec.runs.config_check import check, check_domains
-    from crossrec.runs.corpus import prepare_corpus
+    from crossrec.runs.config_check import check
+    from crossrec.runs.corpus import fingerprint_at_hand, prepare_corpus
     from crossrec.runs.pruning import Pruned
 
     quiet()
-    check(config, overrides)
-    corpus = prepare_corpus(config)
-    check_domains(config, corpus.domains)
-    run = RunFolder.of(config, corpus.fingerprint)
-    if run.finished:
+    known = fingerprint_at_hand(config)
+    if known is not None and (run := RunFolder.of(config, known)).finished:
         if is_main_process(config):
             print_run(run)
         return run
-    _try_trainer(config)
+    check(config, overrides)
+    corpus = prepare_corpus(config)
+    run = RunFolder.of(config, corpus.fingerprint)
+    if not (swept := SINCE in os.environ):
+        _check_here(config, corpus)
     if not is_main_process(config):
         _fit_and_test(config, run, _built(config, run, corpus))
         return run
     with run.lock():
         if run.finished:
             return run
-        if SINCE in os.environ and run.failed_since(float(os.environ[SINCE])):
+        if swept and run.failed_since(float(os.environ[SINCE])):
             raise RunTaken(f"run {run.id} has failed in another sweep meanwhile")
         folder = str((Path(config["paths"]["prepared"]) / str(corpus.provenance.get("folder", ""))).resolve())
         new, built = run.status["state"] == "new", None
         run.begin(config, overrides, {"fingerprint": corpus.fingerprint, "path": folder}, config_dirs)
         started, earlier = time.time(), float(run.status.get("seconds", 0.0))
         try:
+            if swept:  # it leaves a run alone that has failed, and its table says why: there must be a record
+                _check_here(config, corpus)
             built = _built(config, run, corpus)
             _fit_and_test(config, run, built)
         except (KeyboardInterrupt, SystemExit):  # Lightning turns Ctrl-C into an exit
@@ -72,8 +75,7 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
                 seconds=earlier + time.time() - started,
                 error=f"{type(error).__name__}: {error}",
             )
-            # a sweep leaves a run alone that has failed, and its table says why
-            if new and built is None and isinstance(error, CrossrecError) and SINCE not in os.environ:
+            if new and built is None and isinstance(error, CrossrecError) and not swept:
                 run.discard()
             raise
         run.mark("finished", ended=time.time(), seconds=earlier + time.time() - started, error=None)
@@ -110,6 +112,7 @@ def _built(config: Mapping[str, Any], run: RunFolder, corpus: Any) -> _Built:
     from crossrec.runs.assemble import assemble
 
     parts = assemble(config, corpus)
+    parts.datamodule.check_candidates("valid", "test")
     if parts.model.trains:
         begin(config, run, corpus, parts.model)
     return _Built(parts, *_callbacks(config, run, parts.model.trains))
@@ -129,7 +132,7 @@ def _fit_and_test(config: Mapping[str, Any], run: RunFolder, built: _Built) -> N
         record |= {"best_epoch": None, "best_score": None}
         if model.trains:
             record |= _fit(trainer, model, data, run, best)
-            record |= {"init": json.loads(run.begun.read_text())} if run.begun.is_file() else {}
+            record |= {"init": read_json(run.begun)} if run.begun.is_file() else {}
         tables = measure(trainer, model, data, record)
         if trainer.is_global_zero:
             write_results(run, record, data, tables)
@@ -171,7 +174,7 @@ def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict
     state = best_checkpoint(run)
     model.load_state_dict(state["state_dict"])
     if done.is_file():
-        return dict(json.loads(done.read_text()))
+        return dict(read_json(done))
     record = {
         "best_epoch": int(state["epoch"]),
         "best_score": float(best.best_model_score),
@@ -229,10 +232,12 @@ def _callbacks(config: Mapping[str, Any], run: RunFolder, trains: bool) -> tuple
     return [best, *built, *Pruning.from_environment(), *resume], best
 
 
-def _try_trainer(config: Mapping[str, Any]) -> None:
-    """Refuse a trainer that this machine has not, or whose options do not go together."""
+def _check_here(config: Mapping[str, Any], corpus: Any) -> None:
+    """Refuse domains that the corpus has not, and a trainer that this machine has not or whose options clash."""
     from crossrec.config import build
+    from crossrec.runs.config_check import check_domains
 
+    check_domains(config, corpus.domains)
     build(dict(config["trainer"]), logger=False, enable_checkpointing=False, enable_model_summary=False)
 
 

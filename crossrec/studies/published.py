@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,10 @@ def read_published(
     metrics: Sequence[str],
     domains: Sequence[str] | None,
 ) -> Published:
-    """Read ``dataset,method,domain,metric,value,std``, where every line must be of a cell of the study.
+    """Read ``dataset,method,domain,metric,value,std``.
+
+    A line is of a cell of the study, or of what the study does not show, as a paper's whole table has other methods: a
+    warning names what is left out. A name that differs from the study's in case or spaces alone is a mistake.
 
     ``method`` is the name of a row; ``dataset`` one of the study's ``data``, and is there exactly when the study names
     any. ``std`` may be empty; other columns say more to people.
@@ -35,7 +39,7 @@ def read_published(
         domains: its domains; None where all that are evaluated are shown, which are checked once they are known.
 
     Raises:
-        CrossrecError: names the line at fault and the nearest valid names.
+        CrossrecError: names the line at fault and the nearest valid names; or no line is of a cell.
     """
     import polars as pl
 
@@ -57,6 +61,7 @@ def read_published(
         raise CrossrecError(f"{path} has no values: write a line for each, or leave out published")
     known = {"dataset": data if named else None, "method": rows, "domain": domains, "metric": metrics}
     found: dict[tuple[str, str, str, str], tuple[float, float | None]] = {}
+    others: list[str] = []
     for line, entry in enumerate(frame.iter_rows(named=True), 2):
         where = f"{path}, line {line}"
         try:
@@ -66,11 +71,30 @@ def read_published(
             raise CrossrecError(f"{where}: value and std must be numbers") from None
         if not math.isfinite(value) or not math.isfinite(std or 0.0):
             raise CrossrecError(f"{where}: value and std must be finite")
-        for column, names in known.items():
-            if names is not None and (name := entry[column]) not in names:
-                raise CrossrecError(f"{where}: {study} has no {column} {name!r}{nearest(name or '', names)}")
+        strange = [
+            (c, str(entry[c] or "")) for c, names in known.items() if names is not None and entry[c] not in names
+        ]
+        for column, name in strange:
+            same = [other for other in known[column] or () if _plain(other) == _plain(name)]
+            if not name or same:
+                raise CrossrecError(f"{where}: {study} has no {column} {name!r}{nearest(name, known[column] or ())}")
+        if strange:
+            others.append(f"{strange[0][0]} {strange[0][1]!r}{nearest(strange[0][1], known[strange[0][0]] or ())}")
+            continue
         key = (entry["method"], entry["dataset"] if named else "", entry["domain"], entry["metric"])
         if key in found:
             raise CrossrecError(f"{where}: a second value for {' '.join(filter(None, key))}")
         found[key] = (value, std)
+    if not found:
+        raise CrossrecError(f"{path} has no value of a cell of {study}: it has no {others[0]}")
+    if others:
+        warnings.warn(
+            f"{path}: {len(others)} of {frame.height} lines are left out, because {study} has no "
+            + "; no ".join(dict.fromkeys(others)),
+            stacklevel=2,
+        )
     return found
+
+
+def _plain(name: str) -> str:
+    return "".join(name.casefold().split())

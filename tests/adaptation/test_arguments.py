@@ -134,7 +134,7 @@ OWN: dict[str, dict[str, list[Case]]] = {
     "vib": {},
     "wasserstein_critic": {
         **{key: DANN[key] for key in ("space", "hidden")},
-        "rows": [to("overlap"), to("non_overlap", "log")],  # all of the second domain are in another
+        "rows": [to("overlap", "refusal"), to("non_overlap", "refusal")],  # of three domains; test_critics has two
         "activation": [to("relu")],
         "critic_steps": [to(3)],
         "critic_lr": [to(0.1)],

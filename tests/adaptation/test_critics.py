@@ -205,3 +205,18 @@ def test_wrong_widths_are_told(kind):
     seen = pairs_view(4, [0, 0, 1, 1])
     with pytest.raises(CrossrecError, match=r"dim=5 must be 3, the (vectors|partners)' width"):
         ready(kind(dim=5)).double()({"users": seen})
+
+
+def test_wasserstein_compares_the_rows_that_it_is_told_to():
+    x = rows((4, 3)).features.detach().float()
+    ids = torch.tensor([0, 1, 2, 3, 0, 1, 9])  # 0 and 1 in both domains
+    view = DomainViews(x, torch.tensor([0] * 4 + [1] * 3), ids)
+    shared = torch.isin(ids, torch.tensor([0, 1]))
+    for choice, chosen in (("overlap", shared), ("non_overlap", ~shared)):
+        term = ready(WassersteinCritic(dim=F, hidden=[], weight=1.0, rows=choice, pairs="target"))
+        wanted = ready(WassersteinCritic(dim=F, hidden=[], weight=1.0, pairs="target"))
+        assert term({"users": view}, target=1)[0] == wanted({"users": view.take(chosen)}, target=1)[0] != 0
+    nothing = ready(WassersteinCritic(dim=F, hidden=[], rows="non_overlap", pairs="target"))
+    assert not nothing({"users": view.take(shared)}, target=1)[1]
+    with pytest.raises(CrossrecError, match="rows=overlap is of two domains, and 3 train"):
+        ready(WassersteinCritic(dim=F, rows="overlap"), 3)

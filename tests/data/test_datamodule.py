@@ -180,18 +180,18 @@ def test_users_without_enough_new_items_are_counted_and_a_domain_of_such_users_i
     with pytest.warns(
         UserWarning, match=rf"{few} of {len(asked)} test queries of domain 'd0' .* as few as {new.min()}"
     ):
-        module.setup()
+        module.check_candidates("valid", "test")
     assert module.short_of_candidates()["test/d0"] == few
     drawn = module.candidates("test")["d0/candidates"]
     assert torch.equal((drawn >= 0).sum(1), torch.from_numpy(new.clip(max=n)))
     with pytest.raises(
         CrossrecError, match=rf"n_candidates=15 cannot be drawn .*at most {new.max()} of its 15 items .*to at most"
     ):
-        data(corpus, n_candidates=15, eval_domains=["d0"], valid_domains=["d1"]).setup()
+        data(corpus, n_candidates=15, eval_domains=["d0"], valid_domains=["d1"]).check_candidates("valid", "test")
     with pytest.raises(
         CrossrecError, match=r"evaluation\.n_candidates=99 cannot be drawn for any valid query of domain 'd0'"
     ):
-        data(corpus, n_candidates=99).setup()
+        data(corpus, n_candidates=99).check_candidates("valid")
 
 
 def test_validation_may_be_a_sample():

@@ -14,7 +14,11 @@ def test_a_file_and_a_yaml_in_a_folder_of_ones_own_train(small: list[str], tmp_p
     loss.write(tmp_path)
     of_items = "# @package adaptation.item_gap\ndefaults: [mean_gap@_here_, _self_]\nspace: items\n"
     (tmp_path / "my_conf" / "adaptation" / "item_gap.yaml").write_text(of_items)
-    words = [word.replace(",mean_gap]", ",mean_gap,item_gap]") for word in loss.lines[1]]
+    with open(tmp_path / "my_losses.py", "a") as file:  # a class that takes no options of ours
+        file.write("\n\nclass Bare(MeanGap):\n    def __init__(self):\n        super().__init__(weight=0.2)\n")
+    bare = "# @package adaptation.plain\n_target_: my_losses.Bare\n"
+    (tmp_path / "my_conf" / "adaptation" / "plain.yaml").write_text(bare)
+    words = [word.replace(",mean_gap]", ",mean_gap,item_gap,plain]") for word in loss.lines[1]]
     done = crossrec(*words, "adaptation.item_gap.weight=-1", *small, cwd=tmp_path, PYTHONPATH=".")
     assert "adaptation.item_gap.weight=-1 must be a finite number" in done.stderr
     done = crossrec(*words, *small, cwd=tmp_path, PYTHONPATH=".")
@@ -24,7 +28,10 @@ def test_a_file_and_a_yaml_in_a_folder_of_ones_own_train(small: list[str], tmp_p
     assert made.config["adaptation"]["mean_gap"]["weight"] == 0.1
     with open(made.path / "log" / "metrics.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]
-    users, items = ([float(row[f"train/adaptation/{name}/0-1"]) for row in rows] for name in ("mean_gap", "item_gap"))
+    users, items, again = (
+        [float(row[f"train/adaptation/{name}/0-1"]) for row in rows] for name in ("mean_gap", "item_gap", "plain")
+    )
+    assert users == again
     assert len(users) == 2 and all(a != b for a, b in zip(users, items)) and min(*users, *items) > 0
 
 

@@ -150,15 +150,21 @@ def test_what_is_wrong_is_named(tmp_path: Path, keys: dict[str, object], message
         ("dataset,method,domain,metric,value\nX,a,d,auc,1\n", r"has a column 'dataset', but study\.yaml names no data"),
         ("method,domain,metric,value\na,d,m,high\n", "line 2: value and std must be numbers"),
         ("method,domain,metric,value\na,d,auc,1\na,d,auc,2\n", "line 3: a second value for a d auc"),
-        ("method,domain,metric,value\nzz,d,auc,1\n", r"line 2: study\.yaml has no method 'zz'; valid names are a, b"),
+        (
+            "method,domain,metric,value\nzz,d,auc,1\n",
+            r"no value of a cell of study\.yaml: it has no method 'zz'; valid names are a, b",
+        ),
         ("method,domain,metric,value\na,d,auc,1\na ,d,auc,1\n", r"line 3: .* no method 'a '; did you mean a\?"),
         ("method,domain,metric,value\nB,d,auc,1\n", r"line 2: .* no method 'B'; did you mean b\?"),
         ("method,domain,metric,value\n", "has no values"),
         ("method,domain,metric,value\na,d,auc,nan\n", "line 2: value and std must be finite"),
         ("method,domain,metric,value,std\na,d,auc,1,inf\n", "line 2: value and std must be finite"),
-        ("method,domain,metric,value\na,d,ndgc@10,1\n", r"line 2: .*no metric 'ndgc@10'; did you mean ndcg@10"),
-        ("method,domain,metric,value\na,dd,auc,1\n", r"line 2: .*no domain 'dd'; did you mean d\?"),
-        ("method,domain,metric,value\na,,auc,1\n", r"line 2: .*no domain None; valid names are d"),
+        (
+            "method,domain,metric,value\na,d,ndgc@10,1\n",
+            r"no value of a cell .*no metric 'ndgc@10'; did you mean ndcg@10",
+        ),
+        ("method,domain,metric,value\na,dd,auc,1\n", r"no value of a cell .*no domain 'dd'; did you mean d\?"),
+        ("method,domain,metric,value\na,,auc,1\n", r"line 2: .*no domain ''; valid names are d"),
         ("", "is not a CSV table"),
     ],
 )
@@ -167,6 +173,16 @@ def test_a_wrong_published_file_is_named(tmp_path: Path, text: str, message: str
     keys = {"metrics": ["ndcg@10", "auc"], "domains": ["d"], "published": "p.csv", "source": "a paper"}
     with pytest.raises(CrossrecError, match=message):
         read_study(written(tmp_path, tolerance={"absolute": 0.1}, **keys))
+
+
+def test_published_values_of_what_the_study_does_not_show_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("method,domain,metric,value\na,d,auc,1\nLightGCN,d,auc,2\na,d,ndcg@20,3\n")
+    keys = {"metrics": ["ndcg@10", "auc"], "published": "p.csv", "source": "a paper", "tolerance": {"absolute": 0.1}}
+    left = (
+        r"2 of 3 lines are left out, because study\.yaml has no method 'LightGCN'; .*no metric 'ndcg@20'; did you mean"
+    )
+    with pytest.warns(UserWarning, match=left):
+        assert read_study(written(tmp_path, **keys)).published == {("a", "", "d", "auc"): (1.0, None)}
 
 
 def test_no_file_and_no_yaml(tmp_path: Path) -> None:
