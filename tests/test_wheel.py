@@ -114,7 +114,7 @@ def _the_loss_of_the_readme(folder: Path, site: Path, small: list[str]) -> None:
     loss = own_loss()
     loss.write(folder)
     ours = {path: path.stat().st_mtime_ns for path in (site / "crossrec").rglob("*.py")}
-    for words, key in zip(loss.lines, ("mean_gap", "meangap")):
+    for words, key in zip(loss.lines, ("function", "mean_gap")):
         runs = f"paths.runs={folder / key}"
         python("-m", "crossrec", *words, *small, runs, cwd=folder, PYTHONPATH=os.pathsep.join([".", str(site)]))
         (log,) = (folder / key).glob("*/log/metrics.csv")

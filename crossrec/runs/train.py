@@ -34,12 +34,11 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
         CrossrecError: the run cannot be trained; the message names what is wrong and the mend.
     """
     from crossrec.runs.config_check import check
-    from crossrec.runs.corpus import fingerprint_at_hand, prepare_corpus
+    from crossrec.runs.corpus import prepare_corpus
     from crossrec.runs.pruning import Pruned
 
     quiet()
-    known = fingerprint_at_hand(config)
-    if known is not None and (run := RunFolder.of(config, known)).finished:
+    if (run := finished_run(config)) is not None:
         if is_main_process(config):
             print_run(run)
         return run
@@ -81,6 +80,14 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
         run.mark("finished", ended=time.time(), seconds=earlier + time.time() - started, error=None)
     print_run(run)
     return run
+
+
+def finished_run(config: Mapping[str, Any]) -> RunFolder | None:
+    """The run of a config where it is finished; nothing heavy is loaded for that."""
+    from crossrec.runs.corpus import fingerprint_at_hand
+
+    known = fingerprint_at_hand(config)
+    return run if known is not None and (run := RunFolder.of(config, known)).finished else None
 
 
 def is_main_process(config: Mapping[str, Any]) -> bool:
