@@ -23,9 +23,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("overrides", nargs="*", help="overrides of the evaluation group; none repeats the run's own")
     options = parser.parse_args(arguments)
 
-    from crossrec.evaluation.protocols import candidate_hash, save_candidates
     from crossrec.runs.assemble import load_run
     from crossrec.runs.evaluator import evaluator
+    from crossrec.runs.results import write_candidates
     from crossrec.runs.store import RunFolder, write_json
     from crossrec.runs.train import quiet
 
@@ -38,12 +38,7 @@ def main(arguments: list[str]) -> None:
     trainer.test(parts.model, datamodule=parts.datamodule, verbose=False)
     name = hashlib.sha256(json.dumps(evaluation, sort_keys=True).encode()).hexdigest()[:12]
     record: dict[str, Any] = {"evaluation": evaluation, "test": parts.model.results}
-    candidates = parts.datamodule.candidates("test")
-    if candidates:
-        save_candidates(run.path / "evaluations" / f"{name}.safetensors", candidates)
-        record["candidates"] = candidate_hash(candidates)
-    if short := parts.datamodule.short_of_candidates():
-        record["short_of_candidates"] = short
+    record |= write_candidates(run.path / "evaluations" / f"{name}.safetensors", parts.datamodule)
     write_json(run.path / "evaluations" / f"{name}.json", record)
     _print(run.id, evaluation, parts.model.results)
     print(f"written: {run.path / 'evaluations' / (name + '.json')}")

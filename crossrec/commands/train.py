@@ -151,16 +151,14 @@ def job(config: DictConfig) -> float | None:
     """Train one composed config; the value of the selected validation metric."""
     from crossrec.keys import check_keys, check_words
     from crossrec.runs.effects import without_effect
-    from crossrec.runs.train import finished_run, is_main_process, train
+    from crossrec.runs.train import train
 
     try:
         check_words(_overrides())
         check_keys(config, _config_dirs())
         made = plain(config)
-        if _alone() and is_main_process(made) and finished_run(made) is None:
-            for sentence in without_effect(made, _overrides()):
-                print(sentence, file=sys.stderr)
-        run = train(made, _overrides(), _config_dirs())
+        remarks = without_effect(made, _overrides()) if _alone() else ()
+        run = train(made, _overrides(), _config_dirs(), remarks)
     except CrossrecError as error:
         raise _Refused(error) from error
     _note(run.path)

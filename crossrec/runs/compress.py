@@ -30,9 +30,10 @@ from crossrec.runs.config_check import check_node
 from crossrec.runs.evaluator import evaluator
 from crossrec.runs.identity import run_id
 from crossrec.runs.original import RunText, run_text, sample, stored_bytes
+from crossrec.runs.results import measure, write_results
 from crossrec.runs.store import RunFolder, write_json
 from crossrec.runs.summary import domain_rows
-from crossrec.runs.train import measure, quiet, write_results
+from crossrec.runs.train import quiet
 from crossrec.runs.weights import best_checkpoint
 
 WANTED = "ndcg@10"

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.reading import read_json
-from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_frame, write_json
+from crossrec.runs.store import SINCE, RunFolder, RunTaken, write_json
 from crossrec.runs.summary import print_run
 
 if TYPE_CHECKING:
     from crossrec.runs.assemble import Assembly
 
 
-def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence[Path] = ()) -> RunFolder:
+def train(
+    config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence[Path] = (), remarks: Iterable[str] = ()
+) -> RunFolder:
     """Train, select on validation, test once, and write the run folder; a finished run is returned at once.
 
     What can be told wrong of the config, the data and the machine is told before the folder is touched. What only shows
@@ -29,20 +32,26 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
         config: the resolved config as plain values.
         overrides: the words that made it, for the record.
         config_dirs: folders of configs that made it, besides ours, for the record.
+        remarks: sentences for who trains it, printed before; not of a run that is finished.
 
     Raises:
         CrossrecError: the run cannot be trained; the message names what is wrong and the mend.
     """
     from crossrec.runs.config_check import check
     from crossrec.runs.corpus import prepare_corpus
-    from crossrec.runs.pruning import Pruned
 
     quiet()
-    if (run := finished_run(config)) is not None:
+    if (run := _finished(config)) is not None:
         if is_main_process(config):
             print_run(run)
         return run
+
+    from crossrec.runs.pruning import Pruned  # loads Lightning
+
     check(config, overrides)
+    if is_main_process(config):
+        for remark in remarks:
+            print(remark, file=sys.stderr)
     corpus = prepare_corpus(config)
     run = RunFolder.of(config, corpus.fingerprint)
     if not (swept := SINCE in os.environ):
@@ -82,7 +91,7 @@ def train(config: Mapping[str, Any], overrides: list[str], config_dirs: Sequence
     return run
 
 
-def finished_run(config: Mapping[str, Any]) -> RunFolder | None:
+def _finished(config: Mapping[str, Any]) -> RunFolder | None:
     """The run of a config where it is finished; nothing heavy is loaded for that."""
     from crossrec.runs.corpus import fingerprint_at_hand
 
@@ -107,30 +116,37 @@ class _Built(NamedTuple):
         parts: corpus, DataModule and model; the model has the weights it begins with.
         callbacks: of the trainer.
         best: the one of them that keeps the selected epoch; None where nothing trains.
+        step: global step of the checkpoint that training goes on from; None where it begins.
     """
 
     parts: Assembly
     callbacks: list[Any]
     best: Any
+    step: int | None
 
 
 def _built(config: Mapping[str, Any], run: RunFolder, corpus: Any) -> _Built:
     """Build what may be refused before anything trains."""
     from crossrec.runs.assemble import assemble
+    from crossrec.runs.weights import last_checkpoint
 
     parts = assemble(config, corpus)
     parts.datamodule.check_candidates("valid", "test")
     if parts.model.trains:
         begin(config, run, corpus, parts.model)
-    return _Built(parts, *_callbacks(config, run, parts.model.trains))
+    last = last_checkpoint(run)
+    step = None if last is None else int(last["global_step"])
+    return _Built(parts, *_callbacks(config, run, parts.model.trains), step)
 
 
 def _fit_and_test(config: Mapping[str, Any], run: RunFolder, built: _Built) -> None:
     import pytorch_lightning as pl
 
-    parts, callbacks, best = built
+    from crossrec.runs.results import measure, write_results
+
+    parts, callbacks, best, step = built
     model, data = parts.model, parts.datamodule
-    with _loggers(config, run) as loggers:
+    with _loggers(config, run, step) as loggers:
         trainer: pl.Trainer = _trainer(config, run, loggers, callbacks)
         record: dict[str, Any] = {
             "monitor": config["evaluation"]["monitor"],
@@ -138,7 +154,7 @@ def _fit_and_test(config: Mapping[str, Any], run: RunFolder, built: _Built) -> N
         }
         record |= {"best_epoch": None, "best_score": None}
         if model.trains:
-            record |= _fit(trainer, model, data, run, best)
+            record |= _fit(trainer, model, data, run, best, resume=step is not None)
             record |= {"init": read_json(run.begun)} if run.begun.is_file() else {}
         tables = measure(trainer, model, data, record)
         if trainer.is_global_zero:
@@ -163,14 +179,13 @@ def begin(config: Mapping[str, Any], run: RunFolder, corpus: Any, model: Any) ->
     freeze(model, init["freeze"])
 
 
-def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict[str, Any]:
+def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any, *, resume: bool) -> dict[str, Any]:
     """Train to the end and load the selected epoch; ``fit.json`` says that this is done, for a run killed later."""
-    from crossrec.runs.weights import best_checkpoint, last_checkpoint
+    from crossrec.runs.weights import best_checkpoint
 
     done = run.path / "fit.json"
     if not done.is_file():
-        resumed = run.last if last_checkpoint(run) is not None else None
-        trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+        trainer.fit(model, datamodule=data, ckpt_path=run.last if resume else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
         if not run.best.is_file():
@@ -190,40 +205,6 @@ def _fit(trainer: Any, model: Any, data: Any, run: RunFolder, best: Any) -> dict
     if trainer.is_global_zero:
         write_json(done, record)
     return record
-
-
-def measure(trainer: Any, model: Any, data: Any, record: dict[str, Any]) -> dict[int, Any]:
-    """Validate and test a model: its metrics go into ``record``; domain index -> test metrics of its users."""
-    trainer.validate(model, datamodule=data, verbose=False)
-    record["valid"] = model.results
-    trainer.test(model, datamodule=data, verbose=False)
-    record["test"] = model.results
-    return {index: model.users_table(index) for index in data.eval_indices}
-
-
-def write_results(run: RunFolder, record: dict[str, Any], data: Any, tables: Mapping[int, Any]) -> None:
-    """Write what a run measured: metrics, of each test user too, and the sampled candidates.
-
-    Args:
-        run: where.
-        record: metrics.json, to which the candidates' hash and the split's report are added.
-        data: the DataModule.
-        tables: domain index -> test metrics of its users.
-    """
-    from crossrec.evaluation.protocols import candidate_hash, save_candidates
-
-    for index, table in tables.items():
-        path = run.path / "per_user" / f"{data.corpus.domains[index].name}.parquet"
-        names = data.corpus.users["name"]
-        write_frame(table.with_columns(names[table["user"]].alias("name")), path)
-    candidates = data.candidates("test")
-    if candidates:
-        save_candidates(run.path / "candidates.safetensors", candidates)
-        record["candidates"] = candidate_hash(candidates)
-    if short := data.short_of_candidates():
-        record["short_of_candidates"] = short
-    record["split"] = data.split_report()
-    write_json(run.path / "metrics.json", record)
 
 
 def _callbacks(config: Mapping[str, Any], run: RunFolder, trains: bool) -> tuple[list[Any], Any]:
@@ -270,16 +251,16 @@ def _trainer(config: Mapping[str, Any], run: RunFolder, loggers: Any, callbacks:
 
 
 @contextmanager
-def _loggers(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
+def _loggers(config: Mapping[str, Any], run: RunFolder, step: int | None) -> Iterator[Any]:
     """Build the chosen logger and the CSV log beside it, which learning curves are drawn from; none with logger=none.
 
-    Whatever happens, W&B's run is closed, so the next run of a sweep does not join it.
+    A run that goes on from ``step`` keeps its rows up to there. Whatever happens, W&B's run is closed, so the next run
+    of a sweep does not join it.
     """
     from pytorch_lightning.loggers import CSVLogger
 
     from crossrec.config import build
     from crossrec.runs.csv_log import go_on
-    from crossrec.runs.weights import last_checkpoint
 
     node, folder = config["logger"], str(run.path)
     if not node.get("_target_"):
@@ -294,8 +275,8 @@ def _loggers(config: Mapping[str, Any], run: RunFolder) -> Iterator[Any]:
         else:
             chosen = build(node, save_dir=folder, name="log", version="")
         log = chosen if isinstance(chosen, CSVLogger) else CSVLogger(folder, name="log", version="")
-        if is_main_process(config) and (last := last_checkpoint(run)) is not None:
-            go_on(log, int(last["global_step"]))
+        if is_main_process(config) and step is not None:
+            go_on(log, step)
         yield [chosen] if chosen is log else [chosen, log]
 
 
