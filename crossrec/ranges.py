@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 from crossrec.errors import CrossrecError
 
 
 def at_least(key: str, value: float | None, least: float, *, strictly: bool = False) -> None:
-    """Refuse a value below the least; None stands for what is worked out.
+    """Refuse a value below the least, or without end; None stands for what is worked out.
 
     Raises:
         CrossrecError: names the key and what it may be.
     """
+    if value == math.inf:
+        raise CrossrecError(f"{key}={value} must be finite")
     if value is not None and not (value > least if strictly else value >= least):
         raise CrossrecError(f"{key}={value} must be {'more than' if strictly else 'at least'} {least:g}")
 

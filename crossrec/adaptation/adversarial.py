@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from crossrec.adaptation.options import Options
 from crossrec.adaptation.pairs import Rows, check_rows, known_in
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,8 +68,8 @@ class AdversarialAdaptation(Adaptation):
     """A critic that tells domains apart, and vectors that are trained to fool it.
 
     The author writes :meth:`build_critic` and :meth:`critic_loss`, the loss L that the critic lowers, and may write
-    :meth:`features` and :meth:`weights`, what it reads, :meth:`encoder_loss` and :meth:`report`. With w the weight
-    times its schedule,
+    :meth:`chosen`, :meth:`features` and :meth:`weights`, what it reads, :meth:`encoder_loss` and :meth:`report`. With
+    w the weight times its schedule,
 
     - ``reversal``: the critic is trained with the strategy's optimizer on w L, and the vectors get -r w dL: r, the
       gradient-reversal coefficient with a schedule of its own, is another thing than the weight, at which 0 the critic
@@ -93,7 +93,7 @@ class AdversarialAdaptation(Adaptation):
         reversal_schedule: of ``reversal``; multiplies r; the name of a schedule or one, see :class:`Adaptation`.
         critic_steps: of ``alternating``, 1 or more.
         critic_lr: of ``alternating``, learning rate of the critic's Adam (betas 0.5 and 0.9), positive.
-        options: see :class:`Adaptation`; ``space`` is users or items, for one critic reads one of them.
+        options: see :class:`Adaptation`; with ``space=both`` there is a critic of users and one of items.
 
     Raises:
         CrossrecError: an option has none of its values, or is changed where it has no effect.
@@ -117,12 +117,10 @@ class AdversarialAdaptation(Adaptation):
         check_rows(self.name, rows)
         if mode not in ("reversal", "alternating"):
             raise CrossrecError(f"adaptation.{self.name}.mode={mode!r} must be reversal or alternating")
-        if not 0 <= reversal < math.inf:
-            raise CrossrecError(f"adaptation.{self.name}.reversal={reversal} must be 0 or more")
+        at_least(f"adaptation.{self.name}.reversal", reversal, 0)
         if critic_steps < 1 or int(critic_steps) != critic_steps:
             raise CrossrecError(f"adaptation.{self.name}.critic_steps={critic_steps} must be a whole number from 1 on")
-        if not 0 < critic_lr < math.inf:
-            raise CrossrecError(f"adaptation.{self.name}.critic_lr={critic_lr} must be positive")
+        at_least(f"adaptation.{self.name}.critic_lr", critic_lr, 0, strictly=True)
         self.rows = rows
         self.mode = mode
         for option, value, default, of in (
@@ -132,10 +130,6 @@ class AdversarialAdaptation(Adaptation):
             ("critic_lr", critic_lr, 1e-3, "alternating"),
         ):
             self.only_of(of, option, value, default)
-        if self.space == "both":
-            raise CrossrecError(
-                f"adaptation.{self.name}.space=both needs a critic for users and one for items: use one term on each"
-            )
         self.reversal = float(reversal)
         self.reversal_schedule = schedule_of(reversal_schedule)
         self.critic_steps = int(critic_steps)
@@ -169,6 +163,10 @@ class AdversarialAdaptation(Adaptation):
         """Return what the vectors lower under ``alternating``, by default -L."""
         return -self.critic_loss(rows)
 
+    def chosen(self, view: DomainViews, target: int | None) -> DomainViews:
+        """Return the rows that the critic reads, by default those of the option ``rows``."""
+        return known_in(view, self.rows)
+
     def features(self, view: DomainViews) -> Tensor:
         """Return what the critic reads (n, w), by default the vectors."""
         return view.vectors
@@ -196,7 +194,7 @@ class AdversarialAdaptation(Adaptation):
     def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
         """Yield what the vectors get a gradient of; None where fewer than two domains have ``min_rows`` rows."""
         label = "critic" if self.mode == "reversal" else "encoder"
-        view = known_in(view, self.rows)
+        view = self.chosen(view, target)
         counts = torch.bincount(view.domains)
         enough = counts >= self.min_rows
         if int(enough.sum()) < 2:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,24 +12,33 @@ import torch
 from torch import Tensor, nn
 
 from crossrec.adaptation.gather import gather_views, world_size
-from crossrec.adaptation.options import SPACES, Options, PairedOptions, PerDomainOptions, Space
-from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, check_rows, choose_rows, distinct, domain_pairs, matched
+from crossrec.adaptation.options import SPACES, Options, PairedOptions, Space
+from crossrec.adaptation.pairs import (
+    DomainViews,
+    Pairs,
+    Rows,
+    check_rows,
+    choose_rows,
+    distinct,
+    domain_pairs,
+    known_in,
+    matched,
+)
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Adaptation", "DomainViews", "PairedAdaptation", "PairwiseAdaptation", "PerDomainAdaptation"]
+__all__ = ["Adaptation", "DomainViews", "PairedAdaptation", "PairwiseAdaptation", "PerDomainAdaptation", "by_space"]
 
 
 class Adaptation(nn.Module):
-    """A loss on the domains' representations: weight * schedule(progress) * sum over spaces of the mean over parts.
+    """A loss on the domains' representations: weight * schedule(progress) * the mean over parts.
 
-    A space is users or items; a part is a pair of domains or one domain. A part without enough rows is a zero that is
-    tied to the graph, and is left out of the mean. Before a subclass sees the vectors, masked rows are gone, one row
-    for each id in each domain is left, the rows of all processes are gathered, half precision is fp32 and autocast is
-    off.
+    A part is a pair of domains or one domain. A part without enough rows is a zero that is tied to the graph, and is
+    left out of the mean. Before a subclass sees the vectors, masked rows are gone, one row for each id in each domain
+    is left, the rows of all processes are gathered, half precision is fp32 and autocast is off.
 
     Args:
         name: in log keys and messages; None is the class's name in lower case. A strategy sets the name under which it
@@ -36,13 +46,18 @@ class Adaptation(nn.Module):
         weight: multiplies the loss, 0 or more; logged values are without it.
         schedule: a coefficient from the share of training that is spent, or the name of one: ``constant``, ``linear``,
             ``dann``, ``delayed``. Where weight times coefficient is 0 the loss is logged and nothing is differentiated.
-        space: ``users``, ``items`` or ``both``: whose vectors are compared.
+        space: whose vectors are compared: ``users``, ``items``, or ``both``, of which a strategy makes two terms that
+            share nothing (see :func:`by_space`).
 
     Raises:
         CrossrecError: an option has none of its values.
 
     Attributes:
         compared: whether any batch held enough rows for a value.
+        batches: how many were compared, this process's.
+        finite: of how many the value was finite before the first that was not; on the values' device, so that no step
+            waits for it.
+        of_both: whether it is one of the two of a term of ``space=both``; it then logs under the space's name, too.
     """
 
     min_rows: int = 2
@@ -68,7 +83,10 @@ class Adaptation(nn.Module):
         self.weight = float(weight)
         self.schedule = schedule_of(schedule)
         self.space = space
+        self.of_both = False
         self.compared = False
+        self.batches = 0
+        self.finite: Tensor | int = 0
         self._more: dict[str, Tensor] = {}
 
     def prepare(self, n_domains: int) -> None:
@@ -88,39 +106,34 @@ class Adaptation(nn.Module):
         """Weighted loss and what to log.
 
         Args:
-            views: ``users`` and ``items``: the batch's vectors, of this process.
+            views: the batch's vectors, of this process: what ``space`` names, ``users`` or ``items``, or both.
             target: index of the target domain; None when every domain is one.
             progress: share of training that is spent, in [0, 1].
 
         Returns:
-            The weighted total, a scalar, and ``adaptation/<name>/<a>-<b>`` -> the unweighted value of the pair,
-            detached (``adaptation/<name>/<space>/<a>-<b>`` when there are two spaces); absent where there is none.
+            The weighted value, a scalar, and ``adaptation/<name>/<a>-<b>`` -> the unweighted value of the pair,
+            detached (``adaptation/<name>/<space>/<a>-<b>`` of one of two spaces); absent where there is none.
 
         Raises:
-            CrossrecError: the strategy gave no such view or layer, or a value is no scalar.
+            CrossrecError: the strategy gave no such view or layer, a value is no scalar, or ``space`` is ``both``.
         """
+        if self.space == "both":
+            raise CrossrecError(f"adaptation.{self.name}.space=both is of two terms: make them with by_space")
+        if self.space not in views:
+            raise CrossrecError(
+                f"adaptation.{self.name}.space={self.space}, but the strategy only shows {', '.join(views)}"
+            )
+        view = views[self.space]
         coefficient = self.weight * self.schedule(progress)
         entries: dict[str, Tensor] = {}
-        total: Tensor | None = None
-        for name in SPACES[self.space]:
-            if name not in views:
-                raise CrossrecError(
-                    f"adaptation.{self.name}.space={self.space} needs {name}, but the strategy only shows "
-                    f"{', '.join(views)}"
-                )
-            view = views[name]
-            prefix = f"adaptation/{self.name}/" + (f"{name}/" if self.space == "both" else "")
-            with (
-                torch.autocast(view.vectors.device.type, enabled=False),
-                torch.set_grad_enabled(torch.is_grad_enabled() and coefficient != 0),
-            ):
-                value = self._space(view, target, prefix, entries)
-            value = value * coefficient if coefficient else self.zero(view.vectors)
-            total = value if total is None else total + value
-        assert total is not None
-        return total, entries
+        with (
+            torch.autocast(view.vectors.device.type, enabled=False),
+            torch.set_grad_enabled(torch.is_grad_enabled() and coefficient != 0),
+        ):
+            value = self._mean(view, target, entries)
+        return value * coefficient if coefficient else self.zero(view.vectors), entries
 
-    def _space(self, view: DomainViews, target: int | None, prefix: str, entries: dict[str, Tensor]) -> Tensor:
+    def _mean(self, view: DomainViews, target: int | None, entries: dict[str, Tensor]) -> Tensor:
         for layer in self.needs:
             if layer not in view.layers:
                 raise CrossrecError(
@@ -133,6 +146,7 @@ class Adaptation(nn.Module):
         view = distinct(view)
         if world_size() > 1:
             view = distinct(gather_views(view))
+        prefix = f"adaptation/{self.name}/" + (f"{self.space}/" if self.of_both else "")
         total, count = self.zero(view.vectors), 0
         self._more = {}
         for label, value in self.parts(view, target):
@@ -144,6 +158,8 @@ class Adaptation(nn.Module):
                 entries[prefix + label] = value.detach()
                 total, count = total + value, count + 1
         self.compared = self.compared or count > 0
+        self.finite = self.finite + (total.detach().isfinite() & (self.finite == self.batches))
+        self.batches += 1
         entries.update({prefix + key: value for key, value in self._more.items()})
         return total / max(count, 1)
 
@@ -256,13 +272,17 @@ class PerDomainAdaptation(Adaptation):
     """A loss on each domain by itself; the author writes :meth:`single`. Log keys end in the domain's index.
 
     Args:
+        rows: ``all``, only ids known in two domains or more (``overlap``), or only the others (``non_overlap``); see
+            ``membership`` of :class:`DomainViews`.
         options: see :class:`Adaptation`.
     """
 
     min_rows = 1
 
-    def __init__(self, **options: Unpack[PerDomainOptions]) -> None:
+    def __init__(self, *, rows: Rows = "all", **options: Unpack[Options]) -> None:
         super().__init__(**options)
+        check_rows(self.name, rows)
+        self.rows = rows
 
     def single(self, view: DomainViews) -> Tensor:
         """Return the loss of one domain's rows, a scalar; ids are distinct, and there are at least ``min_rows``."""
@@ -270,6 +290,26 @@ class PerDomainAdaptation(Adaptation):
 
     def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
         """Yield every domain's value."""
+        view = known_in(view, self.rows)
         for domain in torch.unique(view.domains).tolist():
             rows = view.of(domain)
             yield str(domain), self.single(rows) if self.enough(rows) else None
+
+
+def by_space(terms: Mapping[str, Adaptation]) -> dict[str, Adaptation]:
+    """Name every term by its key, and split one whose ``space`` is ``both``: a copy of users and one of items.
+
+    The copies share nothing: each has its own parameters and running values, from the same seed. Their keys are
+    ``<key>/users`` and ``<key>/items``; both keep the name ``<key>``.
+    """
+    split: dict[str, Adaptation] = {}
+    for name, term in terms.items():
+        term.name = name  # two terms of one class would log as one
+        if term.space != "both":
+            split[name] = term
+            continue
+        for space in SPACES["both"]:
+            part = deepcopy(term)
+            part.space, part.of_both = space, True
+            split[f"{name}/{space}"] = part
+    return split

@@ -14,7 +14,7 @@ from crossrec.adaptation.numerics import SHORTEST, check_width
 from crossrec.adaptation.options import PerDomainOptions
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.adaptation.perceptron import mlp
-from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -65,10 +65,8 @@ class CLUB(PerDomainAdaptation):
         self, *, dim: int, hidden: int | None = None, seed: int = 0, **options: Unpack[PerDomainOptions]
     ) -> None:
         super().__init__(**options)
-        if dim < 1:
-            raise CrossrecError(f"adaptation.{self.name}.dim={dim} must be 1 or more")
-        if hidden is not None and hidden < 1:
-            raise CrossrecError(f"adaptation.{self.name}.hidden={hidden} must be null, or 1 or more")
+        at_least(f"adaptation.{self.name}.dim", dim, 1)
+        at_least(f"adaptation.{self.name}.hidden", hidden, 1)
         self.dim = dim
         self.conditionals = nn.ModuleList()
         self._hidden = hidden or 2 * dim

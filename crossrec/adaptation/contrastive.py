@@ -12,6 +12,7 @@ from crossrec.adaptation.base import PairedAdaptation
 from crossrec.adaptation.numerics import unit_rows
 from crossrec.adaptation.options import PairedOptions
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -67,8 +68,7 @@ class InfoNCE(PairedAdaptation):
         **options: Unpack[PairedOptions],
     ) -> None:
         super().__init__(**options)
-        if not temperature > 0:
-            raise CrossrecError(f"adaptation.{self.name}.temperature={temperature} must be positive")
+        at_least(f"adaptation.{self.name}.temperature", temperature, 0, strictly=True)
         if direction not in ("one_way", "symmetric"):
             raise CrossrecError(f"adaptation.{self.name}.direction={direction!r} must be one_way or symmetric")
         if similarity not in ("cosine", "dot"):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crossrec.adaptation.base import PairedAdaptation
 from crossrec.adaptation.options import PairedOptions
-from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,10 +46,8 @@ class BarlowTwins(PairedAdaptation):
 
     def __init__(self, *, redundancy: float = 0.005, eps: float = 1e-4, **options: Unpack[PairedOptions]) -> None:
         super().__init__(**options)
-        if not redundancy >= 0:
-            raise CrossrecError(f"adaptation.{self.name}.redundancy={redundancy} must be 0 or more")
-        if not eps > 0:
-            raise CrossrecError(f"adaptation.{self.name}.eps={eps} must be positive")
+        at_least(f"adaptation.{self.name}.redundancy", redundancy, 0)
+        at_least(f"adaptation.{self.name}.eps", eps, 0, strictly=True)
         self.redundancy = float(redundancy)
         self.eps = float(eps)
 

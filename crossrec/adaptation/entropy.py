@@ -12,7 +12,7 @@ from crossrec.adaptation.base import PerDomainAdaptation
 from crossrec.adaptation.numerics import check_width, entropies, unit_rows
 from crossrec.adaptation.options import PerDomainOptions
 from crossrec.adaptation.pairs import DomainViews
-from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,14 +64,10 @@ class ClusterEntropy(PerDomainAdaptation):
         **options: Unpack[PerDomainOptions],
     ) -> None:
         super().__init__(**options)
-        if dim < 1:
-            raise CrossrecError(f"adaptation.{self.name}.dim={dim} must be 1 or more")
-        if clusters < 2:
-            raise CrossrecError(f"adaptation.{self.name}.clusters={clusters} must be 2 or more")
-        if not temperature > 0:
-            raise CrossrecError(f"adaptation.{self.name}.temperature={temperature} must be positive")
-        if not diversity >= 0:
-            raise CrossrecError(f"adaptation.{self.name}.diversity={diversity} must be 0 or more")
+        at_least(f"adaptation.{self.name}.dim", dim, 1)
+        at_least(f"adaptation.{self.name}.clusters", clusters, 2)
+        at_least(f"adaptation.{self.name}.temperature", temperature, 0, strictly=True)
+        at_least(f"adaptation.{self.name}.diversity", diversity, 0)
         self.temperature = float(temperature)
         self.diversity = float(diversity)
         self.prototypes = nn.Parameter(torch.randn(clusters, dim, generator=torch.Generator().manual_seed(seed)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from crossrec.adaptation.base import PairwiseAdaptation
 from crossrec.adaptation.options import PairwiseOptions
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -66,10 +67,8 @@ class GromovWasserstein(PairwiseAdaptation):
         super().__init__(**options)
         if within not in ("euclidean", "squared_euclidean"):
             raise CrossrecError(f"adaptation.{self.name}.within={within!r} must be euclidean or squared_euclidean")
-        if max_rows < 2:
-            raise CrossrecError(f"adaptation.{self.name}.max_rows={max_rows} must be 2 or more")
-        if iterations < 1:
-            raise CrossrecError(f"adaptation.{self.name}.iterations={iterations} must be 1 or more")
+        at_least(f"adaptation.{self.name}.max_rows", max_rows, 2)
+        at_least(f"adaptation.{self.name}.iterations", iterations, 1)
         if not 0 <= tolerance < 1:
             raise CrossrecError(f"adaptation.{self.name}.tolerance={tolerance} must be from 0 to below 1")
         _pot(self.name)  # told when the loss is made, not at the first step

@@ -11,6 +11,7 @@ from crossrec.adaptation.numerics import check_width, unit_rows
 from crossrec.adaptation.options import PairedOptions
 from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,8 +65,7 @@ class Mapping(PairedAdaptation):
         **options: Unpack[PairedOptions],
     ) -> None:
         super().__init__(**options)
-        if dim < 1:
-            raise CrossrecError(f"adaptation.{self.name}.dim={dim} must be 1 or more")
+        at_least(f"adaptation.{self.name}.dim", dim, 1)
         if map not in ("linear", "mlp", "identity"):
             raise CrossrecError(f"adaptation.{self.name}.map={map!r} must be linear, mlp or identity")
         if hidden is not None and (map != "mlp" or hidden < 1):

@@ -85,11 +85,6 @@ class MMD(PairwiseAdaptation):
         check_bandwidths(self.name, bandwidths)
         if not 0 <= momentum < 1:
             raise CrossrecError(f"adaptation.{self.name}.momentum={momentum} must be from 0 to below 1")
-        if bandwidth == "ema" and self.space == "both":
-            raise CrossrecError(
-                f"adaptation.{self.name}.bandwidth=ema keeps one scale, but space=both has two: use one term on "
-                "users and one on items"
-            )
         self.kernel = kernel
         self.bandwidths = tuple(float(c) for c in bandwidths)
         self.bandwidth = bandwidth

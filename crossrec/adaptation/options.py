@@ -8,7 +8,11 @@ from crossrec.adaptation.pairs import Pairs, Rows
 from crossrec.adaptation.schedules import Schedule
 
 Space = Literal["users", "items", "both"]
-SPACES: dict[str, tuple[str, ...]] = {"users": ("users",), "items": ("items",), "both": ("users", "items")}
+SPACES: dict[str, tuple[Literal["users", "items"], ...]] = {
+    "users": ("users",),
+    "items": ("items",),
+    "both": ("users", "items"),
+}
 
 
 class Options(TypedDict, total=False):
@@ -34,3 +38,5 @@ class PairwiseOptions(PairedOptions, total=False):
 
 class PerDomainOptions(Options, total=False):
     """Keyword arguments of every :class:`PerDomainAdaptation`."""
+
+    rows: Rows

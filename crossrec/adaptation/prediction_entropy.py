@@ -13,6 +13,7 @@ from crossrec.adaptation.numerics import entropies
 from crossrec.adaptation.options import PerDomainOptions
 from crossrec.adaptation.pairs import DomainViews
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,8 +49,7 @@ class OnPredictions(PerDomainAdaptation):
         **options: Unpack[PerDomainOptions],
     ) -> None:
         super().__init__(**options)
-        if not temperature > 0:
-            raise CrossrecError(f"adaptation.{self.name}.temperature={temperature} must be positive")
+        at_least(f"adaptation.{self.name}.temperature", temperature, 0, strictly=True)
         if domains not in ("target", "all"):
             raise CrossrecError(f"adaptation.{self.name}.domains={domains!r} must be target or all")
         self.temperature = float(temperature)

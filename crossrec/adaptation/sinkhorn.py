@@ -12,6 +12,7 @@ from crossrec.adaptation.base import PairwiseAdaptation
 from crossrec.adaptation.numerics import centred, median_square, squared_distances
 from crossrec.adaptation.options import PairwiseOptions
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,12 +82,10 @@ class Sinkhorn(PairwiseAdaptation):
         super().__init__(**options)
         if p not in (1, 2):
             raise CrossrecError(f"adaptation.{self.name}.p={p} must be 1 or 2")
-        if not 0 < epsilon < math.inf:
-            raise CrossrecError(f"adaptation.{self.name}.epsilon={epsilon} must be positive")
+        at_least(f"adaptation.{self.name}.epsilon", epsilon, 0, strictly=True)
         if not 0 <= scaling < 1:
             raise CrossrecError(f"adaptation.{self.name}.scaling={scaling} must be from 0 to below 1")
-        if iterations < 1:
-            raise CrossrecError(f"adaptation.{self.name}.iterations={iterations} must be 1 or more")
+        at_least(f"adaptation.{self.name}.iterations", iterations, 1)
         if not 0 <= tolerance < 1:
             raise CrossrecError(f"adaptation.{self.name}.tolerance={tolerance} must be from 0 to below 1")
         if gradient not in ("envelope", "unrolled"):

@@ -12,6 +12,7 @@ from crossrec.adaptation.numerics import centred
 from crossrec.adaptation.options import PairwiseOptions
 from crossrec.data.randomness import torch_generator
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,10 +65,8 @@ class SlicedWasserstein(PairwiseAdaptation):
         super().__init__(**options)
         if p not in (1, 2):
             raise CrossrecError(f"adaptation.{self.name}.p={p} must be 1 or 2")
-        if n_projections < 1:
-            raise CrossrecError(f"adaptation.{self.name}.n_projections={n_projections} must be 1 or more")
-        if seed < 0:
-            raise CrossrecError(f"adaptation.{self.name}.seed={seed} must be 0 or more")
+        at_least(f"adaptation.{self.name}.n_projections", n_projections, 1)
+        at_least(f"adaptation.{self.name}.seed", seed, 0)
         self.p = p
         self.root = root
         self.n_projections = n_projections

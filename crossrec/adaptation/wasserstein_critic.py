@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,9 +12,10 @@ from crossrec.adaptation.adversarial import AdversarialAdaptation, CriticRows
 from crossrec.adaptation.critics import Activation, check_critic
 from crossrec.adaptation.numerics import check_width
 from crossrec.adaptation.options import Options
-from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, domain_pairs, known_in
+from crossrec.adaptation.pairs import DomainViews, Pairs, Rows, domain_pairs
 from crossrec.adaptation.perceptron import mlp
 from crossrec.errors import CrossrecError
+from crossrec.ranges import at_least
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -75,8 +76,7 @@ class WassersteinCritic(AdversarialAdaptation):
     ) -> None:
         super().__init__(rows=rows, mode="alternating", critic_steps=critic_steps, critic_lr=critic_lr, **options)
         check_critic(self.name, dim, hidden, activation)
-        if not penalty > 0:
-            raise CrossrecError(f"adaptation.{self.name}.penalty={penalty} must be positive")
+        at_least(f"adaptation.{self.name}.penalty", penalty, 0, strictly=True)
         if pairs not in ("all", "target", "chain"):
             raise CrossrecError(f"adaptation.{self.name}.pairs={pairs!r} must be all, target or chain")
         self.dim = dim
@@ -99,14 +99,15 @@ class WassersteinCritic(AdversarialAdaptation):
         self._outputs = {pair: i for i, pair in enumerate(two)} | {(b, a): i for i, (a, b) in enumerate(two)}
         return mlp([self.dim, *self.hidden, len(two)], self.activation, self.seed)
 
-    def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
-        """Yield the mean distance of the pairs; None where there is no pair, for want of the target's rows."""
-        view = known_in(view, self.rows)
-        if domain_pairs(torch.unique(view.domains).tolist(), target, self.pairs):
-            # in the order of ids, so that z is the same however many processes the rows come from
-            yield from super().parts(view.take(view.ids.argsort()), target)
-        else:
-            yield "encoder", None
+    def chosen(self, view: DomainViews, target: int | None) -> DomainViews:
+        """Return rows in the order of ids, so that z is the same however many processes they come from.
+
+        None where there is no pair, for want of the target's rows.
+        """
+        view = super().chosen(view, target)
+        if not domain_pairs(torch.unique(view.domains).tolist(), target, self.pairs):
+            return view.take(view.ids[:0])
+        return view.take(view.ids.argsort())
 
     def features(self, view: DomainViews) -> Tensor:
         """Return the vectors."""

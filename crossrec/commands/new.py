@@ -52,7 +52,6 @@ class Kind:
         test: template of its test.
         summary: description in the yaml.
         options: of the yaml, after those that every loss has.
-        spaces: values of ``space``.
         example: more words of the test's template: a number computed by hand.
     """
 
@@ -61,7 +60,6 @@ class Kind:
     test: str
     summary: str
     options: str = ""
-    spaces: str = "users, items or both"
     example: dict[str, str] = field(default_factory=dict)
 
 
@@ -101,6 +99,7 @@ KINDS = {
         code="per_domain.py.txt",
         test="single_test.py.txt",
         summary="squared length of a domain's mean vector",
+        options=ROWS,
         example={"a": "[[1.0, 0.0], [3.0, 4.0]]", "value": "8.0", "sum": "mean (2, 2): 2^2 + 2^2"},
     ),
     "adversarial": Kind(
@@ -109,7 +108,6 @@ KINDS = {
         test="critic_test.py.txt",
         summary="a critic that names a vector's domain, and vectors trained to fool it",
         options=CRITIC,
-        spaces="users or items",
     ),
 }
 
@@ -177,7 +175,7 @@ def write(name: str, kind: str, folder: Path) -> dict[str, Path]:
             )
     _check_free(name)
     made = KINDS[kind]
-    words = {"name": name, "class_name": class_name(name), "summary": made.summary, "spaces": made.spaces}
+    words = {"name": name, "class_name": class_name(name), "summary": made.summary}
     words |= made.example
     texts = {
         "code": _template(made.code, words),

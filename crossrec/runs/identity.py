@@ -55,6 +55,13 @@ NEUTRAL: Mapping[str, Mapping[str, Any]] = {
             "dann.DANN",
             "cdan.CDAN",
             "wasserstein_critic.WassersteinCritic",
+            "entropy.ClusterEntropy",
+            "simse.SIMSE",
+            "club.CLUB",
+            "mcc.MinimumClassConfusion",
+            "prediction_entropy.PredictionEntropy",
+            "difference.Difference",
+            "vib.VIB",
         )
     },
 }

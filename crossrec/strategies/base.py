@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import Adaptation, DomainViews
+from crossrec.adaptation.base import Adaptation, DomainViews, by_space
 from crossrec.adaptation.gather import world_size
 from crossrec.data.batches import PAD, QueryBatch, SequenceBatch, TrainingBatch
 from crossrec.data.schema import Domain
@@ -23,7 +23,7 @@ from crossrec.strategies.evaluated import Evaluated
 from crossrec.strategies.membership import entity_membership
 from crossrec.strategies.parameter_groups import parameter_groups
 from crossrec.strategies.scoring import last_state, score_catalogue, score_rows, share_of_mean
-from crossrec.strategies.terms import check_budget, check_terms, nothing_compared
+from crossrec.strategies.terms import check_budget, check_finite, check_terms, nothing_compared
 
 Space = Literal["users", "items"]
 
@@ -83,7 +83,7 @@ class Strategy(Evaluated):
         self.item_encoder = item_encoder
         self.user_encoder = user_encoder
         self.objective = objective
-        self.adaptation = nn.ModuleDict(dict(adaptation or {}))
+        self.adaptation = nn.ModuleDict(by_space(adaptation or {}))
         self.run_seed = seed
         self.register_buffer("membership", membership, persistent=False)
         entities = torch.arange(self.domains[-1].stop) if entities is None else entities
@@ -91,9 +91,8 @@ class Strategy(Evaluated):
         where = self.domain_of(torch.arange(len(entities)))
         known = entity_membership(entities, where, len(self.domains), train_items)
         self.register_buffer("entity_membership", known, persistent=False)
-        for name, term in (adaptation or {}).items():
-            term.name = name  # two terms of one class would log as one
-            term.prepare(len(self.domains))
+        for term in self.adaptation.values():
+            cast(Adaptation, term).prepare(len(self.domains))
         self._optimizer = optimizer
         self._scheduler = scheduler
         names = [d.name for d in self.domains]
@@ -273,11 +272,17 @@ class Strategy(Evaluated):
         self._total_steps = float(self.trainer.estimated_stepping_batches)
         check_budget(self, self._total_steps)
 
+    def on_validation_epoch_start(self) -> None:
+        """Refuse to rank what a term that is not finite has trained."""
+        check_finite(self)
+        super().on_validation_epoch_start()
+
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean of every part of the loss; say which terms had nothing to compare."""
-        for name, term in self.adaptation.items():
+        check_finite(self)  # here too: not every epoch, or run, is validated
+        for term in self.adaptation.values():
             if not term.compared and self.current_epoch == 0:
-                rank_zero_warn(nothing_compared(self, name))
+                rank_zero_warn(nothing_compared(self, cast(Adaptation, term)))
         self.log_dict({f"train/{k}": v for k, v in self._means.take().items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

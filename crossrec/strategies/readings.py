@@ -65,11 +65,11 @@ def check_readings(model: Strategy, space: str) -> Readings:
             "strategy.private=history needs a user encoder of two readings, one with history=mixed and one with "
             "history=own: choose user_encoder=mixed_and_own"
         )
-    for name, term in model.adaptation.items():
+    for term in model.adaptation.values():
         assert isinstance(term, Adaptation)
         if unknown := sorted(set(term.needs) - SHOWN):
             raise CrossrecError(
-                f"adaptation.{name} reads {unknown[0]!r}, but strategy.private=history has shared and private parts "
-                "alone: choose other terms, for instance adaptation=[mmd,difference]"
+                f"adaptation.{term.name} reads {unknown[0]!r}, but strategy.private=history has shared and private "
+                "parts alone: choose other terms, for instance adaptation=[mmd,difference]"
             )
     return Readings(cast(UserFusionEncoder, encoder))

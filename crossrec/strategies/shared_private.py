@@ -145,12 +145,12 @@ class SharedPrivate(Strategy):
     def on_train_epoch_end(self) -> None:
         """Say where terms read private parts that nothing has brought away from zero."""
         super().on_train_epoch_end()
-        for name, term in self.adaptation.items():
+        for term in self.adaptation.values():
             assert isinstance(term, Adaptation)
             if self.current_epoch == 0 and term.weight > 0 and "private" in term.needs and self._all_zero(term.space):
                 rank_zero_warn(
-                    f"adaptation.{name} reads private parts, but all are zero: with strategy.fusion=shared they learn "
-                    "by the reconstruction alone, so give adaptation.simse a weight in the same space"
+                    f"adaptation.{term.name} reads private parts, but all are zero: with strategy.fusion=shared they "
+                    "learn by the reconstruction alone, so give adaptation.simse a weight in the same space"
                 )
 
     def _all_zero(self, space: str) -> bool:

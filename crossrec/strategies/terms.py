@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from crossrec.adaptation.adversarial import AdversarialAdaptation
-from crossrec.adaptation.base import Adaptation, PairedAdaptation, PairwiseAdaptation
+from crossrec.adaptation.base import Adaptation, PairedAdaptation, PairwiseAdaptation, PerDomainAdaptation
 from crossrec.adaptation.options import SPACES
 from crossrec.adaptation.schedules import Constant
 from crossrec.errors import CrossrecError
@@ -21,24 +21,17 @@ def check_terms(model: Strategy) -> None:
     """Refuse terms that cannot work with this strategy, and warn of those that will be zero.
 
     Raises:
-        CrossrecError: a term would compare vectors with themselves, or has one learnt module for users and items.
+        CrossrecError: a term would compare vectors with themselves.
     """
-    for name, term in model.adaptation.items():
-        assert isinstance(term, Adaptation)
-        if term.space == "both" and next(term.parameters(), None) is not None:
-            raise CrossrecError(
-                f"adaptation.{name}.space=both would learn one module for users and items alike: use one term on users "
-                "and one on items"
-            )
+    for term in model.adaptation.values():
         if isinstance(term, PairedAdaptation):
-            for space in SPACES[term.space]:
-                if not model.told_apart(space):
-                    raise CrossrecError(_one_vector(name, space))
-                if not _in_two_domains(model, space):
-                    warnings.warn(
-                        f"adaptation.{name} compares {space} that are in two domains, but none is: it is zero",
-                        stacklevel=2,
-                    )
+            if not model.told_apart(term.space):
+                raise CrossrecError(_one_vector(term.name, term.space))
+            if not _in_two_domains(model, term.space):
+                warnings.warn(
+                    f"adaptation.{term.name} compares {term.space} that are in two domains, but none is: it is zero",
+                    stacklevel=2,
+                )
 
 
 def shaped_spaces(model: Strategy) -> set[str]:
@@ -77,11 +70,13 @@ def check_budget(model: Strategy, steps: float) -> None:
         return
     if model.domain_weights is not None and not model.domain_weights.constant:
         raise CrossrecError(_endless("strategy.domain_weights", "a number for each domain"))
-    for name, term in model.adaptation.items():
+    for term in model.adaptation.values():
         assert isinstance(term, Adaptation)
         for option, schedule in term.schedules().items():
             if not isinstance(schedule, Constant):
-                raise CrossrecError(_endless(f"adaptation.{name}.{option}", f"adaptation.{name}.{option}=constant"))
+                raise CrossrecError(
+                    _endless(f"adaptation.{term.name}.{option}", f"adaptation.{term.name}.{option}=constant")
+                )
 
 
 def _endless(option: str, instead: str) -> str:
@@ -91,22 +86,38 @@ def _endless(option: str, instead: str) -> str:
     )
 
 
-def nothing_compared(model: Strategy, name: str) -> str:
-    """Why the term called ``name`` may have had no row to compare in an epoch, and the mend."""
-    term = model.adaptation[name]
-    said = f"adaptation.{name} has compared nothing in the first epoch"
+def check_finite(model: Strategy) -> None:
+    """Refuse to go on with a term of weight above 0 whose value was not a finite number.
+
+    Raises:
+        CrossrecError: names the term.
+    """
+    terms = [cast(Adaptation, term) for term in model.adaptation.values()]
+    broken = [term for term in terms if term.weight > 0 and int(term.finite) < term.batches]
+    if broken:
+        first = min(broken, key=lambda term: int(term.finite))  # the others compare what it has trained
+        raise CrossrecError(
+            f"adaptation.{first.name} gave a value that is NaN or infinite, on {first.space} in epoch "
+            f"{model.current_epoch}: lower optimizer.lr or adaptation.{first.name}.weight, or check the loss"
+        )
+
+
+def nothing_compared(model: Strategy, term: Adaptation) -> str:
+    """Why the term may have had no row to compare in an epoch, and the mend."""
+    name = term.name
+    said = f"adaptation.{name} has compared nothing in the first epoch" + (f" on {term.space}" if term.of_both else "")
     if isinstance(term, PairedAdaptation):
-        matched = [space for space in SPACES[term.space] if _in_two_domains(model, space)]
-        if matched:
+        if _in_two_domains(model, term.space):
             return f"{said}, because no batch held one id in two domains: raise batch_size"
         return (
             f"{said}, because no id is in two domains: choose a loss that needs no matched rows, such as "
             "adaptation=[mmd] or [coral]"
         )
-    if isinstance(term, PairwiseAdaptation | AdversarialAdaptation) and term.rows != "all":
+    if isinstance(term, PairwiseAdaptation | AdversarialAdaptation | PerDomainAdaptation) and term.rows != "all":
         of = "ids in two domains" if term.rows == "overlap" else "ids in one domain alone"
+        where = "a domain" if isinstance(term, PerDomainAdaptation) else "each domain"
         return (
-            f"{said}, because no batch held {term.min_rows} or more rows of each domain with rows={term.rows}, {of}: "
+            f"{said}, because no batch held {term.min_rows} or more rows of {where} with rows={term.rows}, {of}: "
             f"raise batch_size, or set adaptation.{name}.rows=all"
         )
     return (

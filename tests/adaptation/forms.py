@@ -281,7 +281,6 @@ FORMULAS = {
     "contrastive": of_matched(infonce),
     "coral": of_pair(coral),
     "dann": dann,
-    "dann_items": dann,
     "difference": of_each_domain(difference),
     "frechet": of_pair(frechet),
     "function": of_pair(lambda a, b, *_: ((a.mean(0) - b.mean(0)) ** 2).sum()),

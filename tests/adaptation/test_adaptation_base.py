@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from crossrec.adaptation.base import DomainViews, PairedAdaptation, PairwiseAdaptation, PerDomainAdaptation
+from crossrec.adaptation.base import DomainViews, PairedAdaptation, PairwiseAdaptation, PerDomainAdaptation, by_space
 from crossrec.adaptation.schedules import LinearRamp
 from crossrec.errors import CrossrecError
 
@@ -60,9 +60,31 @@ def test_target_and_chain():
 def test_users_items_and_both():
     views = {"users": THREE, "items": view([0.0, 0.0, 2.0, 2.0], [0, 0, 1, 1])}
     assert MeanGap(space="items")(views)[0].item() == 4.0
-    total, entries = MeanGap(space="both")(views)
-    assert total.item() == 42.0 + 4.0
-    assert "adaptation/meangap/items/0-1" in entries and "adaptation/meangap/users/1-2" in entries
+    both = MeanGap(space="both")
+    with pytest.raises(CrossrecError, match="make them with by_space"):
+        both(views)
+    users, items = by_space({"gap": both}).values()
+    assert users(views)[0].item() == 42.0 and items(views)[0].item() == 4.0
+    assert list(users(views)[1]) == [f"adaptation/gap/users/{pair}" for pair in ("0-1", "0-2", "1-2")]
+    assert list(items(views)[1]) == ["adaptation/gap/items/0-1"]
+
+
+def test_the_two_terms_of_both_share_nothing():
+    terms = by_space({"map": Mapped(space="both"), "gap": MeanGap()})
+    assert [(key, t.name) for key, t in terms.items()] == [("map/users", "map"), ("map/items", "map"), ("gap", "gap")]
+    before = [p.clone() for p in terms["map/items"].parameters()]
+    for p in terms["map/users"].parameters():
+        p.data.add_(1.0)
+    assert before and all(torch.equal(a, b) for a, b in zip(before, terms["map/items"].parameters()))
+
+
+def test_how_long_values_were_finite_is_known():
+    loss = MeanGap()
+    loss({"users": THREE})
+    assert (int(loss.finite), loss.batches) == (1, 1)
+    loss({"users": view([1.0, float("nan"), 0.0, 0.0], [0, 0, 1, 1])})
+    loss({"users": THREE})
+    assert (int(loss.finite), loss.batches) == (1, 3)
 
 
 def test_schedule_multiplies_the_weight():
@@ -140,7 +162,7 @@ def test_mistakes_are_told():
         Match(pairs="ring")
     with pytest.raises(CrossrecError, match="all, overlap or non_overlap"):
         MeanGap(rows="shared")
-    with pytest.raises(CrossrecError, match=r"needs items.*only shows users"):
+    with pytest.raises(CrossrecError, match=r"space=items, but the strategy only shows users"):
         MeanGap(space="items")({"users": THREE})
 
     class Vector(MeanGap):
@@ -156,3 +178,14 @@ def test_weight_zero_is_zero_where_a_sum_of_all_would_overflow():
     total, _ = MeanGap(weight=0.0)({"users": DomainViews(vectors, torch.arange(300) % 2, torch.arange(300))})
     total.backward()
     assert total == 0 and not vectors.grad.any()
+
+
+def test_rows_of_one_domain_are_those_known_in_two_or_in_one_alone():
+    whole = view([1.0, 2.0, 3.0, 4.0, 5.0], [0, 0, 1, 1, 1], ids=[0, 1, 1, 2, 3])
+    for chosen, expected in (("all", {"0": 2.5, "1": 50 / 3}), ("overlap", {"0": 4.0, "1": 9.0})):
+        _, entries = Norm(rows=chosen)({"users": whole})
+        assert {k.rpartition("/")[2]: v.item() for k, v in entries.items()} == pytest.approx(expected)
+    _, entries = Norm(rows="non_overlap")({"users": whole})
+    assert {k.rpartition("/")[2]: v.item() for k, v in entries.items()} == {"0": 1.0, "1": 20.5}
+    with pytest.raises(CrossrecError, match="all, overlap or non_overlap"):
+        Norm(rows="both")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from registered import NAMES, F, config, leaves, loss, parameters, rows
 
+from crossrec.adaptation.base import by_space
 from crossrec.errors import CrossrecError
 
 DIFFERENCES = ("refusal", "log", "value", "gradient", "later")
@@ -46,7 +47,6 @@ COMMON = {
     "seed": [to(4)],
 }
 DANN = {
-    "space": [to("items"), to("both", "refusal")],
     "mode": [to("alternating", "log")],
     "reversal": [to(0.5, "gradient"), to(0.5, "refusal", mode="alternating")],
     "reversal_schedule": [to("linear", "gradient"), to("linear", "refusal", mode="alternating")],
@@ -62,7 +62,12 @@ ESTIMATED = {
     "estimator": [to("unbiased")],
     "reduce": [to("sum")],
 }
-PREDICTED = {"temperature": [to(2.0)], "domains": [to("all", "log")]}
+OF_EACH_DOMAIN = [to("overlap"), to("non_overlap", "log")]  # all ids of the second domain are in another
+PREDICTED = {
+    "temperature": [to(2.0)],
+    "domains": [to("all", "log")],
+    "rows": [to("overlap", domains="all"), to("non_overlap", "log")],
+}
 OWN: dict[str, dict[str, list[Case]]] = {
     "barlow_twins": {"redundancy": [to(0.5)], "eps": [to(2.0)]},
     "cdan": {
@@ -75,10 +80,11 @@ OWN: dict[str, dict[str, list[Case]]] = {
         "weight": [to(2.0, "later")],
         "schedule": [to("linear", "later")],
         "space": [to("items", "later"), to("both", "log")],
+        "rows": [to("overlap", "later"), to("non_overlap", "log")],
         "hidden": [to(5, "later")],
         "seed": [to(4, "later")],
     },
-    "cluster_entropy": {"clusters": [to(5)], "temperature": [to(1.0)], "diversity": [to(0.5)]},
+    "cluster_entropy": {"rows": OF_EACH_DOMAIN, "clusters": [to(5)], "temperature": [to(1.0)], "diversity": [to(0.5)]},
     "cmd": {
         "moments": [to(2)],
         "squash": [to("sigmoid"), to("none", "refusal")],
@@ -87,8 +93,7 @@ OWN: dict[str, dict[str, list[Case]]] = {
     "contrastive": {"temperature": [to(1.0)], "direction": [to("one_way")], "similarity": [to("dot")]},
     "coral": {"mean": [to(True)]},
     "dann": DANN,
-    "dann_items": {**DANN, "space": [to("users"), to("both", "refusal")]},
-    "difference": {"kind": [to("centred"), to("raw")]},
+    "difference": {"rows": OF_EACH_DOMAIN, "kind": [to("centred"), to("raw")]},
     "frechet": {"mean": [to(False)]},
     "function": {"function": [to("torch.dist")], "arguments": [to({"power": 3})]},
     "gromov_wasserstein": {
@@ -114,7 +119,7 @@ OWN: dict[str, dict[str, list[Case]]] = {
         "estimator": [to("unbiased"), to("linear")],
     },
     "prediction_entropy": PREDICTED,
-    "simse": {"error": [to("mse")]},
+    "simse": {"rows": OF_EACH_DOMAIN, "error": [to("mse")]},
     "sinkhorn": {
         "p": [to(1)],
         "epsilon": [to(0.2)],
@@ -131,9 +136,9 @@ OWN: dict[str, dict[str, list[Case]]] = {
         "n_projections": [to(127)],
         "resample": [to(False)],
     },
-    "vib": {},
+    "vib": {"rows": OF_EACH_DOMAIN},
     "wasserstein_critic": {
-        **{key: DANN[key] for key in ("space", "hidden")},
+        "hidden": DANN["hidden"],
         "rows": [to("overlap", "refusal"), to("non_overlap", "refusal")],  # of three domains; test_critics has two
         "activation": [to("relu")],
         "critic_steps": [to(3)],
@@ -155,11 +160,12 @@ def observed(name: str, given: dict[str, Any]) -> dict[str, Any]:
     inputs = [t for view in (users, items) for t in (view.vectors, *view.layers.values())]
     seen: list[dict[str, Any]] = []
     try:
-        term = loss(name, n_domains=3, **given)
-        learnt = [p for p in term.parameters() if p.requires_grad]
+        terms = by_space({given.get("name", name): loss(name, n_domains=3, **given)}).values()
+        learnt = [p for term in terms for p in term.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learnt or [torch.zeros(1)], lr=0.01)
         for _ in range(3):
-            total, entries = term({"users": users, "items": items}, target=1, progress=0.5)
+            made = [term({"users": users, "items": items}, target=1, progress=0.5) for term in terms]
+            total, entries = sum(value for value, _ in made), [key for _, logged in made for key in logged]
             gradients = torch.autograd.grad(total, [*inputs, *learnt], allow_unused=True)
             for p, g in zip(learnt, gradients[len(inputs) :]):
                 p.grad = g
@@ -211,7 +217,8 @@ def test_its_yaml_names_every_argument_with_its_default(name: str) -> None:
     taken = parameters(name)
     assert {*node, "name"} == set(taken)  # which its key is
     as_lists = {key: list(p.default) if isinstance(p.default, tuple) else p.default for key, p in taken.items()}
-    other = OF_THE_RUN | ({"space"} if name == "dann_items" else set())
-    assert {k: v for k, v in node.items() if k not in other} == {k: v for k, v in as_lists.items() if k not in other}
-    assert node["weight"] > 0 and node["space"] == ("items" if name == "dann_items" else "users")
+    assert {k: v for k, v in node.items() if k not in OF_THE_RUN} == {
+        k: v for k, v in as_lists.items() if k not in OF_THE_RUN
+    }
+    assert node["weight"] > 0 and node["space"] == "users"
     assert (node.get("dim", F), node.get("seed", 3)) == (F, 3)  # the run's

@@ -152,7 +152,6 @@ def test_only_the_coordinate_that_differs_is_given_up():
         ({"bandwidths": [1.0, float("inf")]}, "one or more positive"),
         ({"bandwidths": []}, "one or more positive"),
         ({"momentum": 1.0}, "below 1"),
-        ({"bandwidth": "ema", "space": "both"}, "one scale"),
     ],
 )
 def test_mistakes_are_told(options, named):

@@ -45,15 +45,19 @@ def test_weight_zero_is_merged_training_bit_for_bit(small: list[str], term: str,
 
 
 def test_a_critic_on_users_one_on_items_and_a_statistic_beside_them(small: list[str]) -> None:
-    words = ["strategy=adversarial", "adaptation=[dann,dann_items,coral]", "adaptation.dann_items.hidden=[4]"]
-    made = run([*small, *words, "adaptation.dann_items.weight=0.5", "callbacks=none"])
+    words = [
+        "strategy=adversarial",
+        "adaptation=[dann,coral]",
+        "adaptation.dann.space=both",
+        "adaptation.dann.weight=0.5",
+    ]
+    made = run([*small, *words, "callbacks=none"])
     adaptation = load_run(made.path)[1].model.adaptation
     assert [(n, t.space) for n, t in adaptation.items()] == [
-        ("dann", "users"), ("dann_items", "items"), ("coral", "users"),
+        ("dann/users", "users"), ("dann/items", "items"), ("coral", "users"),
     ]  # fmt: skip
-    assert adaptation["dann_items"].weight == 0.5 and adaptation["dann_items"].critic[0].out_features == 4
-    assert all(isinstance(adaptation[n], AdversarialAdaptation) for n in ("dann", "dann_items"))
-    keys = ("dann/critic", "dann/accuracy", "dann_items/critic", "dann_items/accuracy", "coral/0-1")
+    assert all(isinstance(adaptation[f"dann/{n}"], AdversarialAdaptation) for n in ("users", "items"))
+    keys = (*(f"dann/{space}/{key}" for space in ("users", "items") for key in ("critic", "accuracy")), "coral/0-1")
     assert all(float(row[f"train/adaptation/{key}"]) > 0 for row in logged(made) for key in keys)
     alone = run([*small, "callbacks=none"])
     for tower in ("user_encoder", "item_encoder"):
@@ -100,8 +104,8 @@ def test_broken_off_in_mid_epoch_and_resumed_is_the_whole_run(
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path) -> None:
     words = [
-        *small, "strategy=adversarial", "adaptation=[wasserstein_critic,dann_items]", "adaptation.dann_items.weight=1",
-        f"{CRITIC}.critic_steps=2",
+        *small, "strategy=adversarial", "adaptation=[wasserstein_critic,dann]", "adaptation.dann.weight=1",
+        "adaptation.dann.space=items", f"{CRITIC}.space=both", f"{CRITIC}.critic_steps=2",
     ]  # fmt: skip
     one = run([*words, f"paths.runs={tmp_path / 'one'}"])
     done = crossrec("train", *words, "trainer=ddp", "trainer.accelerator=cpu", cwd=tmp_path)
@@ -109,7 +113,7 @@ def test_two_processes_train_what_one_trains(small: list[str], tmp_path: Path) -
     (two,) = find_runs(tmp_path / "runs")
     for theirs, ours in zip(logged(two), logged(one), strict=True):
         keys = [k for k in ours if k.startswith("train/") and not k.endswith("accuracy")]  # it jumps by rounding
-        assert len(keys) == 6
+        assert len(keys) == 9
         assert {k: float(theirs[k]) for k in keys} == {k: pytest.approx(float(ours[k]), abs=1e-4) for k in keys}
 
 

@@ -177,7 +177,7 @@ def test_other_terms_run_too(small: list[str], term: str) -> None:
         ),
         (
             ["strategy.heads=false", "adaptation=[mapping]", "adaptation.mapping.space=both"],
-            "space=both would learn one module for users and items alike",
+            "adaptation.mapping has no two vectors to compare: a user looked up by id has one vector",
         ),
     ],
 )

@@ -3,9 +3,11 @@
 import math
 
 import pytest
+import torch
 from running import run
 
 from crossrec.errors import CrossrecError
+from crossrec.runs.assemble import load_run
 
 SEQUENCES = ["user_encoder=mean", "objective=sampled_softmax", "history_length=8"]
 LEARNT = ["mapping", "cluster_entropy", "club"]
@@ -28,10 +30,27 @@ def test_items_that_share_a_vector_are_not_compared_with_themselves(small: list[
 
 
 @pytest.mark.parametrize("term", LEARNT)
-def test_one_module_does_not_learn_users_and_items(small: list[str], term: str) -> None:
+def test_what_learns_has_a_copy_of_users_and_one_of_items(small: list[str], term: str) -> None:
     words = [*small, *SEQUENCES, "strategy=shared_private", "strategy.space=both", f"adaptation=[{term}]"]
-    with pytest.raises(CrossrecError, match=rf"adaptation\.{term}\.space=both would learn one module"):
-        run([*words, f"adaptation.{term}.space=both"])
+    made = run([*words, f"adaptation.{term}.space=both", "trainer.max_epochs=1", "callbacks=none"])
+    adaptation = load_run(made.path)[1].model.adaptation
+    assert [(key, t.space, t.name) for key, t in adaptation.items()] == [
+        (f"{term}/{space}", space, term) for space in ("users", "items")
+    ]
+    users, items = (dict(part.named_parameters()) for part in adaptation.values())
+    assert users and not any(torch.equal(p, items[name]) for name, p in users.items())  # both moved, each its own way
+    logged = (made.path / "log" / "metrics.csv").read_text().splitlines()[0]
+    compared = ("users",) if term == "mapping" else ("users", "items")  # no item is in two domains
+    assert all(f"train/adaptation/{term}/{space}/" in logged for space in compared)
+
+
+def test_a_term_that_is_not_finite_is_named_before_anything_is_ranked(
+    small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossrec.adaptation.coral.Coral.distance", lambda self, a, b: (a.mean() - b.mean()) / 0.0)
+    with pytest.raises(CrossrecError, match=r"adaptation\.coral gave a value that is NaN or infinite, on users"):
+        run([*small, "strategy=mmd", "adaptation=[mmd,coral]"])
+    assert run([*small, "strategy=mmd", "adaptation=[mmd,coral]", "adaptation.coral.weight=0"]).metrics
 
 
 @pytest.mark.parametrize("weight", [".nan", "nan", "inf", "-0.1"])
