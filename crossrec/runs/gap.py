@@ -152,6 +152,11 @@ def _beginning(run: RunFolder, corpus: Corpus) -> Assembly:
     source = Path(init["from"])
     beside = run.path.parent / source.name
     given = source if source.is_dir() or not beside.is_dir() else beside
+    if not given.is_dir():
+        raise CrossrecError(
+            f"run {run.id} began with the weights of {source}, which is gone, so its gap before training is lost: put "
+            f"that folder back, there or as {beside}"
+        )
     found = hand_over(made.model, {**config, "init": {**init, "from": str(given)}}, corpus)
     known = run.metrics.get("init")
     if known is not None and known["sha256"] != found.sha256:

@@ -88,6 +88,9 @@ def test_a_run_that_begins_with_another_begins_from_what_that_one_learnt(small: 
     (moved.path / "metrics.json").write_text(json.dumps({**metrics, "init": {**metrics["init"], "sha256": "0" * 64}}))
     with pytest.raises(CrossrecError, match=f"run {made.id} began with other weights than .*copied.*{source.id} has"):
         measure(moved.path)
+    shutil.rmtree(moved.path.parent / source.id)
+    with pytest.raises(CrossrecError, match=f"began with the weights of .*{source.id}, which is gone, so its gap"):
+        measure(moved.path)
 
 
 def test_training_on_a_distance_lessens_it(small: list[str]) -> None:
