@@ -23,11 +23,15 @@ def check_metrics(study: Study, config: Mapping[str, Any]) -> None:
         CrossrecError: it does not compute one; the message names the nearest.
     """
     evaluation = config["evaluation"]
-    known = [*metric_names(evaluation), *label_names(config)]
+    from crossrec.evaluation.summary import COUNT
+
+    names = metric_names(evaluation) if study.stage == "test" else [*validation_names(evaluation), COUNT]
+    known = [*names, *label_names(config)]
+    of = "" if study.stage == "test" else " on validation"
     for metric in study.metrics:
         if metric not in known:
             raise CrossrecError(
-                f"metrics: {metric!r} is not computed with evaluation.ks={evaluation['ks']}{nearest(metric, known)}"
+                f"metrics: {metric!r} is not computed{of} with evaluation.ks={evaluation['ks']}{nearest(metric, known)}"
             )
     check_monitor(config)
 

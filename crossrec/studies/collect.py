@@ -30,7 +30,7 @@ class _Result(NamedTuple):
 
 
 Results = Mapping[tuple[str, str, str], Mapping[int, _Result]]
-"""(row, data, domain) -> seed -> test metrics."""
+"""(row, data, domain) -> seed -> metrics of the study's stage."""
 
 
 def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True) -> Table:
@@ -54,7 +54,9 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
     for column in columns:
         _rank(cells, names, column)
     if study.baseline is not None:
-        notes += _compare(study, results, cells, significance)
+        notes += _compare(study, results, cells, significance and study.stage == "test")
+    if study.stage == "valid":
+        notes.append("Of the validation targets, at the epochs that were best on them; the users are not compared.")
     gaps, unmeasured = gap_lines(study, jobs) if "gap" in study.reports else ((), [])
     runs = {value.run for cell in cells.values() for value in cell.values}
     revisions = {RunFolder(Path(run)).versions.get("git") for run in runs}
@@ -83,7 +85,7 @@ def _results(study: Study, jobs: Sequence[Planned]) -> dict[tuple[str, str, str]
         if not planned.run.finished:
             continue
         job = planned.job
-        rows = domain_rows(planned.run.metrics["test"])
+        rows = domain_rows(planned.run.metrics[study.stage])
         parts = len(study.row(job.row).runs)
         own = tuple(sorted(domain for domain in rows if domain != MACRO and rows[domain].get(COUNT, 1.0) > 0))
         for domain, metrics in rows.items():

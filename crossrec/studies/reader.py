@@ -18,11 +18,12 @@ from crossrec.suggestions import nearest
 
 KEYS = (
     "name", "title", "base", "data", "rows", "seeds", "metrics", "domains", "baseline", "published", "source",
-    "protocol", "tolerance", "config_dir", "test", "reports",
+    "protocol", "tolerance", "config_dir", "test", "reports", "stage",
 )  # fmt: skip
 ROW_KEYS = ("overrides", "runs", "over", "search", "init")
 TESTS = ("permutation", "wilcoxon")
 REPORTS = ("gap",)
+STAGES = ("test", "valid")
 
 
 def read_study(path: Path) -> Study:
@@ -73,6 +74,11 @@ class _Reader:
         test = node.get("test", TESTS[0])
         if test not in TESTS:
             raise self.error(f"test={test!r} must be one of {', '.join(TESTS)}")
+        stage = node.get("stage", STAGES[0])
+        if stage not in STAGES:
+            raise self.error(f"stage={stage!r} must be one of {', '.join(STAGES)}")
+        if stage == "valid" and node.get("published"):
+            raise self.error("published values are of the test set: leave out stage: valid")
         reports = self.words(node.get("reports"), "reports")
         for name in reports:
             if name not in REPORTS:
@@ -103,6 +109,7 @@ class _Reader:
             config_dirs=tuple(self.folder(f) for f in self.words(node.get("config_dir"), "config_dir")),
             test=test,
             reports=reports,
+            stage=stage,
         )
 
     def known(self, node: Mapping[str, Any], keys: Sequence[str], prefix: str) -> None:

@@ -115,6 +115,7 @@ class Study:
         config_dirs: folders of configs of the study's own.
         test: paired test over users, ``permutation`` or ``wilcoxon``.
         reports: what the table shows besides: ``gap``, the domain gap.
+        stage: whose targets the table is of: ``test``, or ``valid``, to choose by before anything is tested.
     """
 
     path: Path
@@ -134,6 +135,7 @@ class Study:
     config_dirs: tuple[Path, ...] = ()
     test: str = "permutation"
     reports: tuple[str, ...] = ()
+    stage: str = "test"
 
     def row(self, name: str) -> Row:
         """The row of that name.

@@ -25,6 +25,35 @@ def swept(study: Path) -> Selection:
     return chosen
 
 
+def test_a_table_of_validation_is_of_what_selected_and_compares_no_users(small: list[str], tmp_path: Path) -> None:
+    quick = [*small, "trainer.max_epochs=1"]
+    chosen = swept(write_study(tmp_path, quick, baseline="popularity", stage="valid"))
+    table = collect(chosen.study, chosen.jobs)
+    column = Column("", "b", "ndcg@10")
+    cell = table.cells["merged", column]
+    assert [v.value for v in cell.values] == [
+        p.run.metrics["valid"]["valid/b/ndcg@10"] for p in chosen.jobs if p.job.row == "merged"
+    ]
+    assert all(made.comparison is None for made in table.cells.values())
+    assert any(note.startswith("Of the validation targets") for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"stage": "dev"}, "stage='dev' must be one of test, valid"),
+        ({"stage": "valid", "metrics": ["coverage@10"]}, "'coverage@10' is not computed on validation"),
+        ({"stage": "valid", "published": "p.csv"}, "published values are of the test set: leave out stage: valid"),
+    ],
+)
+def test_a_stage_that_cannot_be_shown_is_refused(
+    small: list[str], tmp_path: Path, more: dict[str, object], told: str
+) -> None:
+    (tmp_path / "p.csv").write_text("method,domain,metric,value,std,seeds\n")
+    with pytest.raises(CrossrecError, match=told):
+        select(write_study(tmp_path, small, **more), [])
+
+
 def test_cells_are_means_over_seeds_of_the_test_metrics(small: list[str], tmp_path: Path) -> None:
     published = "method,domain,metric,value,std,seeds\n"
     quick = [*small, "trainer.max_epochs=1"]
