@@ -103,6 +103,7 @@ class TextEncoder(ItemEncoder):
         rate("item_encoder.dropout", dropout)
         at_least("item_encoder.batch_size", batch_size, 1)
         self._memo: tuple[Any, VectorMemo] | None = None
+        self._catalogue: tuple[Any, Tensor] | None = None
         found = item_features(
             corpus, cache_dir=cache_dir, model=model, fields=fields, template=template, pooling=pooling, prefix=prefix,
             max_length=max_length, batch_size=batch_size,
@@ -151,14 +152,30 @@ class TextEncoder(ItemEncoder):
         device = self.features.device
         whitened = self._whitened(self._raw.to(device).float(), self.domains) * self.scale
         self.features = whitened * self.has_text.unsqueeze(1)
+        self._catalogue = None
 
     def forward(self, items: Tensor) -> Tensor:
         """Encode ``items`` (...) to (..., dim); more ids than the catalogue has are encoded as the catalogue, once."""
         if self.tower is not None:
             return self._tuned(items)
         if items.numel() > len(self.features):
-            return self._adapt(self.features, self.has_text)[items]
+            return self._whole()[items]
         return self._adapt(self.features[items], self.has_text[items])
+
+    def _whole(self) -> Tensor:
+        """Vectors (n_items, dim) of the catalogue; in evaluation made once, for as long as no weight changes."""
+        if self.training or torch.is_grad_enabled():
+            self._catalogue = None
+            return self._adapt(self.features, self.has_text)
+        stamp = (self._weights(), self.features.device, torch.is_autocast_enabled(self.features.device.type))
+        if self._catalogue is None or self._catalogue[0] != stamp:
+            with torch.inference_mode(False), torch.no_grad():  # of use outside of inference mode, too
+                self._catalogue = (stamp, self._adapt(self.features, self.has_text))
+        return self._catalogue[1]
+
+    def _weights(self) -> list[tuple[int, int]]:
+        """What changes when a weight or buffer does."""
+        return [(id(tensor), tensor._version) for tensor in chain(self.parameters(), self.buffers())]
 
     def unseen(self, items: Tensor) -> Unseen:
         """Return ``content``, and ``nothing`` where no item has a text."""
@@ -182,8 +199,7 @@ class TextEncoder(ItemEncoder):
         new = partial(VectorMemo, len(self.has_text), self.has_text.device)
         if self.training and not torch.is_grad_enabled():
             return new()
-        weights = [(id(tensor), tensor._version) for tensor in chain(self.parameters(), self.buffers())]
-        stamp = (weights, self.training, torch.is_grad_enabled(), self.has_text.device)
+        stamp = (self._weights(), self.training, torch.is_grad_enabled(), self.has_text.device)
         if self._memo is None or self._memo[0] != stamp:
             self._memo = (stamp, new())
         return self._memo[1]

@@ -36,6 +36,25 @@ def test_few_ids_and_many_give_the_same_vectors_in_any_shape(make):
     assert torch.allclose(encoder(torch.tensor([[3], [1]])), every[[3, 1]].unsqueeze(1), atol=1e-6)
 
 
+def test_in_evaluation_the_catalogue_is_made_once_and_again_when_a_weight_has_changed(make):
+    encoder, other = make(adapter="mlp").eval(), make(seed=1, adapter="mlp")
+    many = torch.arange(8).repeat(2)
+    made = []
+    encoder.adapter.register_forward_hook(lambda *_: made.append(0))
+    with torch.inference_mode():
+        first = encoder(many)
+        assert torch.equal(encoder(many), first) and len(made) == 1
+    assert encoder(many).requires_grad and len(made) == 2
+    with torch.no_grad():
+        encoder(many)
+        encoder.load_state_dict(other.state_dict())
+        assert torch.equal(encoder(many), other.eval()(many))
+        encoder.missing.add_(1.0)
+        assert (encoder(many)[4] == other.missing + 1.0).all()
+        with torch.autocast("cpu"):
+            assert not torch.equal(encoder(many), other(many))
+
+
 def test_whitening_is_fitted_on_training_items_with_text_only(make):
     flags = torch.tensor([True, True, True, True, True, False, False, False])
     encoder = make(whitening="centre", train_items=flags)
