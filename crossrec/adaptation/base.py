@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from crossrec.errors import CrossrecError
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Adaptation", "DomainViews", "PairedAdaptation", "PairwiseAdaptation", "PerDomainAdaptation", "by_space"]
+__all__ = ["Adaptation", "DomainViews", "PairedAdaptation", "PairwiseAdaptation", "PerDomainAdaptation"]
 
 
 class Adaptation(nn.Module):
@@ -47,16 +46,13 @@ class Adaptation(nn.Module):
         schedule: a coefficient from the share of training that is spent, or the name of one: ``constant``, ``linear``,
             ``dann``, ``delayed``. Where weight times coefficient is 0 the loss is logged and nothing is differentiated.
         space: whose vectors are compared: ``users``, ``items``, or ``both``, of which a strategy makes two terms that
-            share nothing (see :func:`by_space`).
+            share nothing (see :func:`~crossrec.adaptation.by_space.by_space`).
 
     Raises:
         CrossrecError: an option has none of its values.
 
     Attributes:
         compared: whether any batch held enough rows for a value.
-        batches: how many were compared, this process's.
-        finite: of how many the value was finite before the first that was not; on the values' device, so that no step
-            waits for it.
         of_both: whether it is one of the two of a term of ``space=both``; it then logs under the space's name, too.
     """
 
@@ -85,8 +81,6 @@ class Adaptation(nn.Module):
         self.space = space
         self.of_both = False
         self.compared = False
-        self.batches = 0
-        self.finite: Tensor | int = 0
         self._more: dict[str, Tensor] = {}
 
     def prepare(self, n_domains: int) -> None:
@@ -158,8 +152,6 @@ class Adaptation(nn.Module):
                 entries[prefix + label] = value.detach()
                 total, count = total + value, count + 1
         self.compared = self.compared or count > 0
-        self.finite = self.finite + (total.detach().isfinite() & (self.finite == self.batches))
-        self.batches += 1
         entries.update({prefix + key: value for key, value in self._more.items()})
         return total / max(count, 1)
 
@@ -288,28 +280,13 @@ class PerDomainAdaptation(Adaptation):
         """Return the loss of one domain's rows, a scalar; ids are distinct, and there are at least ``min_rows``."""
         raise NotImplementedError
 
+    def chosen(self, view: DomainViews, target: int | None) -> DomainViews:
+        """Return the rows that are read, by default those of the option ``rows``."""
+        return known_in(view, self.rows)
+
     def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
         """Yield every domain's value."""
-        view = known_in(view, self.rows)
+        view = self.chosen(view, target)
         for domain in torch.unique(view.domains).tolist():
             rows = view.of(domain)
             yield str(domain), self.single(rows) if self.enough(rows) else None
-
-
-def by_space(terms: Mapping[str, Adaptation]) -> dict[str, Adaptation]:
-    """Name every term by its key, and split one whose ``space`` is ``both``: a copy of users and one of items.
-
-    The copies share nothing: each has its own parameters and running values, from the same seed. Their keys are
-    ``<key>/users`` and ``<key>/items``; both keep the name ``<key>``.
-    """
-    split: dict[str, Adaptation] = {}
-    for name, term in terms.items():
-        term.name = name  # two terms of one class would log as one
-        if term.space != "both":
-            split[name] = term
-            continue
-        for space in SPACES["both"]:
-            part = deepcopy(term)
-            part.space, part.of_both = space, True
-            split[f"{name}/{space}"] = part
-    return split

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -55,20 +54,21 @@ class OnPredictions(PerDomainAdaptation):
         self.temperature = float(temperature)
         self.domains = domains
 
-    def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
-        """Yield the value of the target, or of every domain.
+    def chosen(self, view: DomainViews, target: int | None) -> DomainViews:
+        """Return the rows of the target, or of every domain.
 
         Raises:
             CrossrecError: ``domains=target`` without a target domain.
         """
-        if self.domains == "target":
-            if target is None:
-                raise CrossrecError(
-                    f"adaptation.{self.name}.domains=target needs one target domain: set target, or "
-                    f"adaptation.{self.name}.domains=all"
-                )
-            view = view.of(target)
-        yield from super().parts(view, target)
+        view = super().chosen(view, target)  # before the others go: they tell what is known in two domains
+        if self.domains == "all":
+            return view
+        if target is None:
+            raise CrossrecError(
+                f"adaptation.{self.name}.domains=target needs one target domain: set target, or "
+                f"adaptation.{self.name}.domains=all"
+            )
+        return view.of(target)
 
     def single(self, view: DomainViews) -> Tensor:
         """Value of one domain's rows."""

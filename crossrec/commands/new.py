@@ -22,9 +22,11 @@ ROWS = """\
 # all, overlap or non_overlap
 rows: all
 """
-CRITIC = """\
+ROWS_OF_ALL = """\
 # all, overlap (ids known in two domains or more) or non_overlap
 rows: all
+"""
+CRITIC = """\
 # reversal (one step for both, by gradient reversal) or alternating (the critic has its own optimizer)
 mode: reversal
 # of reversal: the vectors get this times the critic's negative gradient
@@ -99,7 +101,7 @@ KINDS = {
         code="per_domain.py.txt",
         test="single_test.py.txt",
         summary="squared length of a domain's mean vector",
-        options=ROWS,
+        options=ROWS_OF_ALL,
         example={"a": "[[1.0, 0.0], [3.0, 4.0]]", "value": "8.0", "sum": "mean (2, 2): 2^2 + 2^2"},
     ),
     "adversarial": Kind(
@@ -107,7 +109,7 @@ KINDS = {
         code="adversarial.py.txt",
         test="critic_test.py.txt",
         summary="a critic that names a vector's domain, and vectors trained to fool it",
-        options=CRITIC,
+        options=ROWS_OF_ALL + CRITIC,
     ),
 }
 

@@ -10,7 +10,8 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import Adaptation, DomainViews, by_space
+from crossrec.adaptation.base import Adaptation, DomainViews
+from crossrec.adaptation.by_space import by_space
 from crossrec.adaptation.gather import world_size
 from crossrec.data.batches import PAD, QueryBatch, SequenceBatch, TrainingBatch
 from crossrec.data.schema import Domain
@@ -20,6 +21,7 @@ from crossrec.objectives.base import Objective
 from crossrec.strategies.domain_weights import DomainWeights
 from crossrec.strategies.epoch_means import EpochMeans
 from crossrec.strategies.evaluated import Evaluated
+from crossrec.strategies.finite import FiniteValues
 from crossrec.strategies.membership import entity_membership
 from crossrec.strategies.parameter_groups import parameter_groups
 from crossrec.strategies.scoring import last_state, score_catalogue, score_rows, share_of_mean
@@ -98,6 +100,7 @@ class Strategy(Evaluated):
         names = [d.name for d in self.domains]
         self.domain_weights = DomainWeights(names, domain_weights) if domain_weights else None
         self._means = EpochMeans()
+        self._finite = FiniteValues()
         self._total_steps = 0.0
         self._adapted = target if self.trains_target(self.domains, target) else None
 
@@ -191,7 +194,8 @@ class Strategy(Evaluated):
         """Loss and views as :meth:`recommendation_loss`, from what :meth:`states_of` has given."""
         rows = batch.observations(self.global_rank, world_size())
         states = states[batch.real] if isinstance(batch, SequenceBatch) else states
-        domains, weight = rows.domains, self._row_weights(rows.domains)
+        domains, of = rows.domains, self.domain_weights
+        weight = None if of is None else of.of_rows(self.progress(), domains)
         users, layers = self.scored("users", states, domains)
         if self.objective.full and rows.labels is None:
             loss = score_catalogue(self, users, rows.items, domains, weight)
@@ -214,11 +218,6 @@ class Strategy(Evaluated):
                 views = {space: view.take(rows.labels > 0) for space, view in views.items()}
             views = self.adaptation_views(views, batch)
         return share_of_mean(self, loss, weight, len(domains)), views
-
-    def _row_weights(self, domains: Tensor) -> Tensor | None:
-        if self.domain_weights is None:
-            return None
-        return torch.tensor(self.domain_weights.at(self.progress()), device=domains.device)[domains]
 
     def adaptation_views(self, views: dict[str, DomainViews], batch: TrainingBatch) -> dict[str, DomainViews]:
         """What the adaptation terms compare: users as seen in each row's domain, and the rows' items as entities.
@@ -247,15 +246,14 @@ class Strategy(Evaluated):
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """Recommendation loss plus every adaptation term."""
         loss, views = self.recommendation_loss(batch)
-        parts = {"recommendation": loss.detach()}
-        if self.adaptation:
-            progress = self.progress()
-            for term in self.adaptation.values():
-                value, entries = term(views, target=self._adapted, progress=progress)
-                loss = loss + value
-                parts.update(entries)
+        parts, added, progress = {"recommendation": loss.detach()}, {"": loss}, self.progress()
+        for name, term in self.adaptation.items():
+            added[name], entries = term(views, target=self._adapted, progress=progress)
+            loss = loss + added[name]
+            parts.update(entries)
         parts["loss"] = loss.detach()
         self._means.add(parts)
+        self._finite.add(added)
         return loss
 
     def progress(self) -> float:
@@ -273,13 +271,13 @@ class Strategy(Evaluated):
         check_budget(self, self._total_steps)
 
     def on_validation_epoch_start(self) -> None:
-        """Refuse to rank what a term that is not finite has trained."""
-        check_finite(self)
+        """Refuse to rank what a loss that is not finite has trained."""
+        check_finite(self, self._finite)
         super().on_validation_epoch_start()
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean of every part of the loss; say which terms had nothing to compare."""
-        check_finite(self)  # here too: not every epoch, or run, is validated
+        check_finite(self, self._finite)  # here too: not every epoch is validated
         for term in self.adaptation.values():
             if not term.compared and self.current_epoch == 0:
                 rank_zero_warn(nothing_compared(self, cast(Adaptation, term)))

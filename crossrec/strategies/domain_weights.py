@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from crossrec.errors import CrossrecError
 from crossrec.suggestions import nearest
@@ -53,6 +55,10 @@ class DomainWeights:
     def at(self, progress: float) -> list[float]:
         """Weights of all domains at a share of training in [0, 1]."""
         return [float(np.interp(progress, shares, values)) for shares, values in self._lines]
+
+    def of_rows(self, progress: float, domains: Tensor) -> Tensor:
+        """Weights (n,) of rows of the ``domains`` (n,), indices, at a share of training."""
+        return torch.tensor(self.at(progress), device=domains.device)[domains]
 
 
 def _line(name: str, weight: float | Sequence[float]) -> tuple[list[float], list[float]]:

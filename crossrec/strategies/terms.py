@@ -12,8 +12,11 @@ from crossrec.adaptation.base import Adaptation, PairedAdaptation, PairwiseAdapt
 from crossrec.adaptation.options import SPACES
 from crossrec.adaptation.schedules import Constant
 from crossrec.errors import CrossrecError
+from crossrec.strategies.finite import FiniteValues
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from crossrec.strategies.base import Strategy
 
 
@@ -86,20 +89,27 @@ def _endless(option: str, instead: str) -> str:
     )
 
 
-def check_finite(model: Strategy) -> None:
-    """Refuse to go on with a term of weight above 0 whose value was not a finite number.
+def check_finite(model: Strategy, values: FiniteValues) -> None:
+    """Refuse to go on when a part of the loss was not a finite number.
+
+    Args:
+        model: the strategy.
+        values: of its training steps: what each term adds to the loss, by name, and the recommendation loss as "".
 
     Raises:
-        CrossrecError: names the term.
+        CrossrecError: names the part that was so first; what comes after it is trained by it.
     """
-    terms = [cast(Adaptation, term) for term in model.adaptation.values()]
-    broken = [term for term in terms if term.weight > 0 and int(term.finite) < term.batches]
-    if broken:
-        first = min(broken, key=lambda term: int(term.finite))  # the others compare what it has trained
-        raise CrossrecError(
-            f"adaptation.{first.name} gave a value that is NaN or infinite, on {first.space} in epoch "
-            f"{model.current_epoch}: lower optimizer.lr or adaptation.{first.name}.weight, or check the loss"
-        )
+    first = values.first_broken()
+    if first is None:
+        return
+    where = f"NaN or infinite in epoch {model.current_epoch}"
+    if not first:
+        raise CrossrecError(f"the recommendation loss is {where}: lower optimizer.lr or check the objective")
+    term = cast(Adaptation, model.adaptation[first])
+    raise CrossrecError(
+        f"adaptation.{term.name} gave a value that is {where}, on {term.space}: lower optimizer.lr or "
+        f"adaptation.{term.name}.weight, or check the loss"
+    )
 
 
 def nothing_compared(model: Strategy, term: Adaptation) -> str:
@@ -114,6 +124,11 @@ def nothing_compared(model: Strategy, term: Adaptation) -> str:
             "adaptation=[mmd] or [coral]"
         )
     if isinstance(term, PairwiseAdaptation | AdversarialAdaptation | PerDomainAdaptation) and term.rows != "all":
+        known = _domains_of(model, term.space)
+        if not (known > 1 if term.rows == "overlap" else known == 1).any():
+            lacking = "no id is in two domains" if term.rows == "overlap" else "no id is in one domain alone"
+            other = ", or space to the other" if term.of_both else ""
+            return f"{said}, because {lacking}: set adaptation.{name}.rows=all{other}"
         of = "ids in two domains" if term.rows == "overlap" else "ids in one domain alone"
         where = "a domain" if isinstance(term, PerDomainAdaptation) else "each domain"
         return (
@@ -127,8 +142,12 @@ def nothing_compared(model: Strategy, term: Adaptation) -> str:
 
 
 def _in_two_domains(model: Strategy, space: str) -> bool:
-    members = model.membership if space == "users" else model.entity_membership
-    return bool((members.sum(1) > 1).any())
+    return bool((_domains_of(model, space) > 1).any())
+
+
+def _domains_of(model: Strategy, space: str) -> Tensor:
+    """Number of domains (n,) that each user, or entity of items, has training rows in."""
+    return (model.membership if space == "users" else model.entity_membership).sum(1)
 
 
 def _one_vector(name: str, space: str) -> str:

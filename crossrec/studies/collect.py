@@ -56,7 +56,7 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
     if study.baseline is not None:
         notes += _compare(study, results, cells, significance and study.stage == "test")
     if study.stage == "valid":
-        notes.append("Of the validation targets, at the epochs that were best on them; the users are not compared.")
+        notes.append("Of validation, which selected the epochs, so the numbers flatter; users are not compared.")
     gaps, unmeasured = gap_lines(study, jobs) if "gap" in study.reports else ((), [])
     runs = {value.run for cell in cells.values() for value in cell.values}
     revisions = {RunFolder(Path(run)).versions.get("git") for run in runs}
@@ -65,7 +65,7 @@ def collect(study: Study, jobs: Sequence[Planned], *, significance: bool = True)
         notes.append("Some runs are of code with uncommitted changes.")
     return Table(
         name=study.name,
-        title=study.title,
+        title=study.title + (", validation" if study.stage == "valid" else ""),
         rows=tuple(names),
         columns=tuple(columns),
         cells=cells,
@@ -152,7 +152,8 @@ def _not_evaluated(
             over = ", ".join(means.get(column.data, ()))
             said[f"{row} has no run with the mean over the domains{f' {over}' if over else ''}{of}."] = None
         else:
-            said[f"{row} does not evaluate {column.domain}{of}."] = None
+            does = "evaluate" if study.stage == "test" else "validate"
+            said[f"{row} does not {does} {column.domain}{of}."] = None
     return list(said)
 
 

@@ -79,6 +79,8 @@ class _Reader:
             raise self.error(f"stage={stage!r} must be one of {', '.join(STAGES)}")
         if stage == "valid" and node.get("published"):
             raise self.error("published values are of the test set: leave out stage: valid")
+        if stage == "valid" and "test" in node:
+            raise self.error("test compares users on the test set: leave out test, or stage: valid")
         reports = self.words(node.get("reports"), "reports")
         for name in reports:
             if name not in REPORTS:

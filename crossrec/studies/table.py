@@ -35,7 +35,7 @@ class Column(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A test metric of one run.
+    """A metric of one run, of the study's stage.
 
     Attributes:
         seed: of the run.

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from crossrec.adaptation.base import DomainViews, PairedAdaptation, PairwiseAdaptation, PerDomainAdaptation, by_space
+from crossrec.adaptation.base import DomainViews, PairedAdaptation, PairwiseAdaptation, PerDomainAdaptation
+from crossrec.adaptation.by_space import by_space
 from crossrec.adaptation.schedules import LinearRamp
 from crossrec.errors import CrossrecError
 
@@ -76,15 +77,6 @@ def test_the_two_terms_of_both_share_nothing():
     for p in terms["map/users"].parameters():
         p.data.add_(1.0)
     assert before and all(torch.equal(a, b) for a, b in zip(before, terms["map/items"].parameters()))
-
-
-def test_how_long_values_were_finite_is_known():
-    loss = MeanGap()
-    loss({"users": THREE})
-    assert (int(loss.finite), loss.batches) == (1, 1)
-    loss({"users": view([1.0, float("nan"), 0.0, 0.0], [0, 0, 1, 1])})
-    loss({"users": THREE})
-    assert (int(loss.finite), loss.batches) == (1, 3)
 
 
 def test_schedule_multiplies_the_weight():

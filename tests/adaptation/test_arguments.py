@@ -13,7 +13,7 @@ import pytest
 import torch
 from registered import NAMES, F, config, leaves, loss, parameters, rows
 
-from crossrec.adaptation.base import by_space
+from crossrec.adaptation.by_space import by_space
 from crossrec.errors import CrossrecError
 
 DIFFERENCES = ("refusal", "log", "value", "gradient", "later")

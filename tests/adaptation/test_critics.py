@@ -182,7 +182,7 @@ def test_a_missing_target_and_no_target_are_told_apart():
 @pytest.mark.parametrize(
     ("kind", "options", "told"),
     [
-        (DANN, {"dim": 0}, "dann.dim=0 must be 1 or more"),
+        (DANN, {"dim": 0}, "dann.dim=0 must be at least 1"),
         (DANN, {"dim": 2, "hidden": [4, 0]}, r"hidden=\[4, 0\] must be widths of 1 or more"),
         (DANN, {"dim": 2, "activation": "tanh", "name": "x"}, "adaptation.x.activation='tanh' must be relu or leaky"),
         (DANN, {"dim": 2, "goal": "fool"}, "goal='fool' must be confusion or reverse"),
@@ -190,8 +190,8 @@ def test_a_missing_target_and_no_target_are_told_apart():
         (CDAN, {"dim": 2, "map": "sum"}, "map='sum' must be multilinear or randomised"),
         (CDAN, {"dim": 2, "width": 4}, "width=4 must be null, or 1 or more with map=randomised"),
         (CDAN, {"dim": 2, "entropy": "yes"}, "entropy='yes' must be true or false"),
-        (WassersteinCritic, {"dim": 0}, "dim=0 must be 1 or more"),
-        (WassersteinCritic, {"dim": 2, "penalty": 0.0}, "penalty=0.0 must be positive"),
+        (WassersteinCritic, {"dim": 0}, "dim=0 must be at least 1"),
+        (WassersteinCritic, {"dim": 2, "penalty": 0.0}, "penalty=0.0 must be more than 0"),
         (WassersteinCritic, {"dim": 2, "pairs": "some"}, "pairs='some' must be all, target or chain"),
     ],
 )

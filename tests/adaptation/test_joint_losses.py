@@ -32,6 +32,17 @@ def domain_view(x, partner, domain=0):
     return DomainViews(x, domains, torch.arange(len(x)), layers={"partner": partner})
 
 
+@every_predicted
+@pytest.mark.parametrize(("rows", "left"), [("overlap", [0, 1]), ("non_overlap", [2, 3])])
+def test_rows_of_the_target_are_known_in_two_domains_before_the_others_go(name, rows, left):
+    (x, partner), _ = samples(n=7)
+    ids = torch.tensor([8, 5, 6, 5, 6, 7, 9])  # 5 and 6 are in both domains
+    view = DomainViews(x, torch.tensor([0, 0, 0, 1, 1, 1, 1]), ids, layers={"partner": partner})
+    _, entries = PREDICTED[name](rows=rows)({"users": view}, target=1)
+    target = view.of(1).take(torch.tensor(left))
+    assert entries[f"adaptation/{PREDICTED[name].__name__.lower()}/1"] == PREDICTED[name]().single(target)
+
+
 @every_estimator
 def test_joint_mmd_of_one_layer_or_a_constant_one_is_mmd(estimator):
     a, b = samples()
@@ -161,7 +172,7 @@ def test_which_domains_predict(name):
         (JointMMD, {"bandwidth": "ema"}, "median, or a number"),
         (JointMMD, {"estimator": "linear"}, "biased, unbiased"),
         (JointMMD, {"reduce": "max"}, "mean, sum"),
-        *((kind, {"temperature": 0.0}, "temperature=0.0 must be positive") for kind in PREDICTED.values()),
+        *((kind, {"temperature": 0.0}, "temperature=0.0 must be more than 0") for kind in PREDICTED.values()),
         *((kind, {"domains": "source"}, "domains='source' must be target or all") for kind in PREDICTED.values()),
     ],
 )

@@ -240,7 +240,7 @@ def test_descent_on_the_loss_alone(name):
 @pytest.mark.parametrize(
     ("kind", "options", "told"),
     [
-        (InfoNCE, {"temperature": 0.0}, r"infonce.temperature=0.0 must be positive"),
+        (InfoNCE, {"temperature": 0.0}, r"infonce.temperature=0.0 must be more than 0"),
         (InfoNCE, {"direction": "back"}, "one_way or symmetric"),
         (InfoNCE, {"similarity": "l2", "name": "x"}, "adaptation.x.similarity='l2' must be cosine or dot"),
         (Mapping, {"dim": 0}, "1 or more"),
@@ -250,7 +250,7 @@ def test_descent_on_the_loss_alone(name):
         (Mapping, {"dim": 2, "gradient": "second"}, "both, first or none"),
         (Mapping, {"dim": 2, "gradient": "none", "map": "identity"}, "both or first with map=identity"),
         (BarlowTwins, {"redundancy": -1.0}, "0 or more"),
-        (BarlowTwins, {"eps": 0.0}, "positive"),
+        (BarlowTwins, {"eps": 0.0}, "more than 0"),
         (HSIC, {"kernel": "laplace"}, "linear or gaussian"),
         (HSIC, {"bandwidth": "ema"}, "median or a positive number"),
         (HSIC, {"bandwidth": float("nan")}, "median or a positive number"),

@@ -82,10 +82,10 @@ def test_descent_on_the_loss_alone_gives_the_domains_the_same_clusters():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"dim": 0}, r"clusterentropy.dim=0 must be 1 or more"),
-        ({"clusters": 1}, "clusters=1 must be 2 or more"),
-        ({"temperature": 0.0}, "must be positive"),
-        ({"diversity": -1.0, "name": "x"}, r"adaptation.x.diversity=-1.0 must be 0 or more"),
+        ({"dim": 0}, r"clusterentropy.dim=0 must be at least 1"),
+        ({"clusters": 1}, "clusters=1 must be at least 2"),
+        ({"temperature": 0.0}, "must be more than 0"),
+        ({"diversity": -1.0, "name": "x"}, r"adaptation.x.diversity=-1.0 must be at least 0"),
     ],
 )
 def test_mistakes_are_told(options, told):

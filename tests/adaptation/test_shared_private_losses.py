@@ -248,8 +248,8 @@ def test_options_of_club_have_an_effect_and_q_is_saved():
     [
         (Difference, {"kind": "cosine"}, "adaptation.difference.kind='cosine' must be raw, centred or normalised"),
         (SIMSE, {"error": "mae", "name": "x"}, "adaptation.x.error='mae' must be simse or mse"),
-        (CLUB, {"dim": 0}, "adaptation.club.dim=0 must be 1 or more"),
-        (CLUB, {"dim": 2, "hidden": 0}, "hidden=0 must be null, or 1 or more"),
+        (CLUB, {"dim": 0}, "adaptation.club.dim=0 must be at least 1"),
+        (CLUB, {"dim": 2, "hidden": 0}, "hidden=0 must be at least 1"),
         (VIB, {"space": "rows"}, "users, items or both"),
     ],
 )

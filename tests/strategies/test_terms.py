@@ -8,6 +8,7 @@ from running import run
 
 from crossrec.errors import CrossrecError
 from crossrec.runs.assemble import load_run
+from crossrec.strategies.finite import FiniteValues
 
 SEQUENCES = ["user_encoder=mean", "objective=sampled_softmax", "history_length=8"]
 LEARNT = ["mapping", "cluster_entropy", "club"]
@@ -48,9 +49,28 @@ def test_a_term_that_is_not_finite_is_named_before_anything_is_ranked(
     small: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crossrec.adaptation.coral.Coral.distance", lambda self, a, b: (a.mean() - b.mean()) / 0.0)
-    with pytest.raises(CrossrecError, match=r"adaptation\.coral gave a value that is NaN or infinite, on users"):
+    with pytest.raises(
+        CrossrecError, match=r"adaptation\.coral gave a value that is NaN or infinite in epoch 0, on us"
+    ):
         run([*small, "strategy=mmd", "adaptation=[mmd,coral]"])
     assert run([*small, "strategy=mmd", "adaptation=[mmd,coral]", "adaptation.coral.weight=0"]).metrics
+
+
+def test_a_recommendation_loss_that_breaks_first_is_what_is_told(small: list[str]) -> None:
+    with pytest.raises(CrossrecError, match=r"the recommendation loss is NaN or infinite in epoch 0: lower optimi"):
+        run([*small, "strategy=mmd", "optimizer.lr=1e18"])
+
+
+def test_of_values_that_are_not_finite_the_first_is_named() -> None:
+    values = FiniteValues()
+    assert values.first_broken() is None
+    one, inf, nan = (torch.tensor(value) for value in (1.0, math.inf, math.nan))
+    for step in ({"": one, "a": one, "b": one}, {"": one, "a": one, "b": inf}, {"": nan, "a": nan, "b": one}):
+        values.add(step)
+    assert values.first_broken() == "b"
+    together = FiniteValues()
+    together.add({"": nan, "a": nan})
+    assert together.first_broken() == ""
 
 
 @pytest.mark.parametrize("weight", [".nan", "nan", "inf", "-0.1"])
@@ -82,8 +102,15 @@ def test_a_ramp_needs_an_end_of_training(small: list[str], words: list[str], opt
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["adaptation.mmd.rows=overlap", "data.source.overlap=0"], "rows=overlap, ids in two domains"),
-        (["adaptation.mmd.rows=non_overlap", "data.source.overlap=1"], "rows=non_overlap, ids in one domain"),
+        (
+            ["adaptation.mmd.rows=overlap", "data.source.overlap=0"],
+            r"no id is in two domains: set .*rows=all",
+        ),
+        (["adaptation.mmd.rows=non_overlap", "data.source.overlap=1"], "no id is in one domain alone"),
+        (
+            ["adaptation.mmd.rows=non_overlap", "data.source.overlap=0.95", "batch_size=4"],
+            "rows=non_overlap, ids in one domain",
+        ),
     ],
 )
 def test_what_compared_nothing_is_told_with_its_cause(small: list[str], words: list[str], why: str) -> None:

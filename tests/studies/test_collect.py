@@ -35,7 +35,7 @@ def test_a_table_of_validation_is_of_what_selected_and_compares_no_users(small: 
         p.run.metrics["valid"]["valid/b/ndcg@10"] for p in chosen.jobs if p.job.row == "merged"
     ]
     assert all(made.comparison is None for made in table.cells.values())
-    assert any(note.startswith("Of the validation targets") for note in table.notes)
+    assert any(note.startswith("Of validation, which selected") for note in table.notes)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,10 @@ def test_a_table_of_validation_is_of_what_selected_and_compares_no_users(small: 
     [
         ({"stage": "dev"}, "stage='dev' must be one of test, valid"),
         ({"stage": "valid", "metrics": ["coverage@10"]}, "'coverage@10' is not computed on validation"),
+        (
+            {"stage": "valid", "test": "wilcoxon"},
+            "test compares users on the test set: leave out test",
+        ),
         ({"stage": "valid", "published": "p.csv"}, "published values are of the test set: leave out stage: valid"),
     ],
 )
