@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -126,13 +127,32 @@ def _wrong_key(config: Any, overrides: Sequence[str], config_dirs: Sequence[Path
         terms = list(config.get("adaptation") or {})
         if first == "adaptation" and rest and rest[0] not in terms:
             return not_chosen(key, terms, config_dirs)
-        parent = key.rpartition(".")[0]
+        parent, _, name = key.rpartition(".")
+        if outside := _takes(config, parent, name):
+            return f"no config key {key!r}, but {outside} takes it: add it with +{word}"
+        known = [k for k in known if not k.rpartition(".")[2].startswith("_")]  # _target_ is nobody's option
         siblings = [k for k in known if k.rpartition(".")[0] == parent]
         beside = difflib.get_close_matches(key[len(parent) :], [k[len(parent) :] for k in siblings], n=2, cutoff=0.75)
         close = difflib.get_close_matches(key, sorted({*known, *GROUPS}), n=3, cutoff=0.6)
         near = siblings or [k for k in known if "." not in k]
         return f"no config key {key!r}{nearest(key, [parent + name for name in beside] or close or near)}"
     return None
+
+
+def _takes(config: Mapping[str, Any], parent: str, name: str) -> str | None:
+    """The class of another library that the node ``parent`` builds, if it has an argument ``name``."""
+    from hydra.utils import get_class
+
+    node: Any = config
+    for part in parent.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    target = str(node.get("_target_", "")) if isinstance(node, Mapping) else ""
+    if not target or target.startswith("crossrec."):
+        return None
+    try:
+        return target if name in inspect.signature(get_class(target)).parameters else None
+    except (ImportError, ValueError, TypeError):
+        return None
 
 
 def _unreadable(word: str) -> str:

@@ -25,6 +25,11 @@ def test_every_option_composes_and_has_a_description(group: str, name: str) -> N
         ("item_encoder=texts", "no option 'texts' for item_encoder; did you mean text"),
         ("adaptation=[mdm]", "no option 'mdm' for adaptation; did you mean mmd"),
         ("stratgy=mmd", "no config key 'stratgy'; did you mean strategy"),
+        (
+            "trainer.limit_train_batches=2",
+            "no config key 'trainer.limit_train_batches', but pytorch_lightning.Trainer takes it: add it with "
+            "+trainer.limit_train_batches=2",
+        ),
         ("trainer.max_epoch=3", "no config key 'trainer.max_epoch'; did you mean trainer.max_epochs?"),
         ("objective.n_negative=3", "no config key 'objective.n_negative'; did you mean objective.n_negatives"),
         ("mmd", "'mmd' is not an override: write key=value"),
