@@ -61,6 +61,11 @@ def main(arguments: list[str]) -> None:
 
     if given.with_runs and given.output is None:
         raise CrossrecError("--with-runs writes the records beside the table: add -o FOLDER")
+    if given.output is not None and given.output.suffix.lstrip(".") in FORMATS.values():
+        raise CrossrecError(
+            f"-o {given.output} is to be a folder, for the table in every format: name one, or print one format into a "
+            f"file, as in --format markdown > {given.output}"
+        )
     table, chosen = _table(given)
     if given.trace:
         from crossrec.studies.trace import trace

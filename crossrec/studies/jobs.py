@@ -16,7 +16,7 @@ from crossrec.studies.records import KnownCorpus, Records
 from crossrec.studies.study import Job, Study
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    pass
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,6 @@ class Resolver:
     def __init__(self, config_dirs: Sequence[Path] = (), records: Records | None = None) -> None:
         self.config_dirs = config_dirs
         self.records = records
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
         self._corpora: dict[str, KnownCorpus] = {}
         self._names: dict[str, tuple[str, ...] | None] = {}
         self._unread: list[tuple[Mapping[str, Any], KnownCorpus]] = []
@@ -184,13 +183,7 @@ class Resolver:
         """
         from crossrec.config import compose, plain
 
-        *others, last = words or [""]
-        if not last.startswith("seed="):
-            return plain(compose(words, config_dirs=self.config_dirs))
-        if (key := tuple(others)) not in self._composed:  # jobs of one setting differ in the seed, their last word
-            self._composed[key] = compose(words, config_dirs=self.config_dirs)
-        self._composed[key]["seed"] = int(last.removeprefix("seed="))
-        return plain(self._composed[key])
+        return plain(compose(words, config_dirs=self.config_dirs))
 
     def domain_names(self, config: Mapping[str, Any]) -> tuple[str, ...] | None:
         """Names of the domains of a config's data as records or the source's options tell them; None where none do.

@@ -214,6 +214,7 @@ def test_words_that_do_not_go_together_are_refused(
 ) -> None:
     for words, said in (
         (["--with-runs"], "add -o FOLDER"),
+        (["-o", "t.md"], "-o t.md is to be a folder, for the table in every format: name one"),
         (["--recorded", "nothing"], "no records in nothing/runs"),
     ):
         with pytest.raises(SystemExit):
