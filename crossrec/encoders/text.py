@@ -162,6 +162,11 @@ class TextEncoder(ItemEncoder):
             return self._whole()[items]
         return self._adapt(self.features[items], self.has_text[items])
 
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Go to training or evaluation; what was kept is of other weights then (fused optimizers leave no trace)."""
+        self._memo = self._catalogue = None
+        return super().train(mode)
+
     def _whole(self) -> Tensor:
         """Vectors (n_items, dim) of the catalogue; in evaluation made once, for as long as no weight changes."""
         if self.training or torch.is_grad_enabled():

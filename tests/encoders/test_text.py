@@ -55,6 +55,19 @@ def test_in_evaluation_the_catalogue_is_made_once_and_again_when_a_weight_has_ch
             assert not torch.equal(encoder(many), other(many))
 
 
+def test_what_evaluation_keeps_is_forgotten_in_training(make):
+    encoder = make().eval()
+    many = torch.arange(8).repeat(2)
+    with torch.no_grad():
+        before = encoder(many)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.1, fused=True)  # it raises no tensor's version
+    encoder.train()(torch.arange(8)).square().sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        assert not torch.allclose(encoder.eval()(many), before)
+        assert torch.equal(encoder(many), encoder(torch.arange(8)).repeat(2, 1))
+
+
 def test_whitening_is_fitted_on_training_items_with_text_only(make):
     flags = torch.tensor([True, True, True, True, True, False, False, False])
     encoder = make(whitening="centre", train_items=flags)
