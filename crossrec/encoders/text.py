@@ -163,8 +163,8 @@ class TextEncoder(ItemEncoder):
         return self._adapt(self.features[items], self.has_text[items])
 
     def train(self, mode: bool = True) -> TextEncoder:
-        """Go to training or evaluation; what was kept is of other weights then (fused optimizers leave no trace)."""
-        self._memo = self._catalogue = None
+        """Go to training or evaluation; the catalogue may be of other weights then: fused optimizers leave no trace."""
+        self._catalogue = None
         return super().train(mode)
 
     def _whole(self) -> Tensor:
