@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
-from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from crossrec.adaptation.base import Adaptation, DomainViews
@@ -25,7 +24,7 @@ from crossrec.strategies.finite import FiniteValues
 from crossrec.strategies.membership import entity_membership
 from crossrec.strategies.parameter_groups import parameter_groups
 from crossrec.strategies.scoring import last_state, score_catalogue, score_rows, share_of_mean
-from crossrec.strategies.terms import check_budget, check_finite, check_terms, nothing_compared
+from crossrec.strategies.terms import check_budget, check_finite, check_terms, warn_of_nothing_compared
 
 Space = Literal["users", "items"]
 
@@ -194,8 +193,8 @@ class Strategy(Evaluated):
         """Loss and views as :meth:`recommendation_loss`, from what :meth:`states_of` has given."""
         rows = batch.observations(self.global_rank, world_size())
         states = states[batch.real] if isinstance(batch, SequenceBatch) else states
-        domains, of = rows.domains, self.domain_weights
-        weight = None if of is None else of.of_rows(self.progress(), domains)
+        domains, weights = rows.domains, self.domain_weights
+        weight = None if weights is None else weights.of_rows(self.progress(), domains)
         users, layers = self.scored("users", states, domains)
         if self.objective.full and rows.labels is None:
             loss = score_catalogue(self, users, rows.items, domains, weight)
@@ -278,9 +277,8 @@ class Strategy(Evaluated):
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean of every part of the loss; say which terms had nothing to compare."""
         check_finite(self, self._finite)  # here too: not every epoch is validated
-        for term in self.adaptation.values():
-            if not term.compared and self.current_epoch == 0:
-                rank_zero_warn(nothing_compared(self, cast(Adaptation, term)))
+        if self.current_epoch == 0:
+            warn_of_nothing_compared(self)
         self.log_dict({f"train/{k}": v for k, v in self._means.take().items()}, sync_dist=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
+from pytorch_lightning.utilities import rank_zero_warn
+
 from crossrec.adaptation.adversarial import AdversarialAdaptation
 from crossrec.adaptation.base import Adaptation, PairedAdaptation, PairwiseAdaptation, PerDomainAdaptation
 from crossrec.adaptation.options import SPACES
@@ -112,7 +114,15 @@ def check_finite(model: Strategy, values: FiniteValues) -> None:
     )
 
 
-def nothing_compared(model: Strategy, term: Adaptation) -> str:
+def warn_of_nothing_compared(model: Strategy) -> None:
+    """Warn of the terms that had no row to compare up to now."""
+    for term in model.adaptation.values():
+        assert isinstance(term, Adaptation)
+        if not term.compared:
+            rank_zero_warn(_nothing_compared(model, term))
+
+
+def _nothing_compared(model: Strategy, term: Adaptation) -> str:
     """Why the term may have had no row to compare in an epoch, and the mend."""
     name = term.name
     said = f"adaptation.{name} has compared nothing in the first epoch" + (f" on {term.space}" if term.of_both else "")

@@ -22,9 +22,9 @@ def check_metrics(study: Study, config: Mapping[str, Any]) -> None:
     Raises:
         CrossrecError: it does not compute one; the message names the nearest.
     """
-    evaluation = config["evaluation"]
     from crossrec.evaluation.summary import COUNT
 
+    evaluation = config["evaluation"]
     names = metric_names(evaluation) if study.stage == "test" else [*validation_names(evaluation), COUNT]
     known = [*names, *label_names(config)]
     of = "" if study.stage == "test" else " on validation"

@@ -7,16 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from crossrec.config import quoted, target_of
 from crossrec.errors import CrossrecError
 from crossrec.runs.store import RunFolder
 from crossrec.studies.records import KnownCorpus, Records
 from crossrec.studies.study import Job, Study
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
