@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from crossrec.adaptation.base import Adaptation, DomainViews
+from crossrec.adaptation.base import DomainViews, OnAllDomains
 from crossrec.adaptation.gather import average_gradients
 from crossrec.adaptation.options import Options
-from crossrec.adaptation.pairs import Rows, check_rows, known_in
+from crossrec.adaptation.pairs import Rows
 from crossrec.adaptation.schedules import Schedule, schedule_of
 from crossrec.errors import CrossrecError
 from crossrec.ranges import at_least
@@ -64,7 +64,7 @@ class CriticRows:
         return means
 
 
-class AdversarialAdaptation(Adaptation):
+class AdversarialAdaptation(OnAllDomains):
     """A critic that tells domains apart, and vectors that are trained to fool it.
 
     The author writes :meth:`build_critic` and :meth:`critic_loss`, the loss L that the critic lowers, and may write
@@ -86,8 +86,7 @@ class AdversarialAdaptation(Adaptation):
     reversal; Goodfellow et al., "Generative adversarial nets", NIPS 2014, algorithm 1, for the alternation.
 
     Args:
-        rows: ``all``, only ids known in two domains or more (``overlap``), or only the others (``non_overlap``): a
-            critic reads all domains at once. See ``membership`` of :class:`DomainViews`.
+        rows: see :class:`~crossrec.adaptation.base.OnAllDomains`.
         mode: ``reversal`` or ``alternating``.
         reversal: r, 0 or more, of ``reversal``.
         reversal_schedule: of ``reversal``; multiplies r; the name of a schedule or one, see :class:`Adaptation`.
@@ -99,7 +98,6 @@ class AdversarialAdaptation(Adaptation):
         CrossrecError: an option has none of its values, or is changed where it has no effect.
     """
 
-    min_rows = 1
     critic: nn.Module
 
     def __init__(
@@ -113,15 +111,13 @@ class AdversarialAdaptation(Adaptation):
         critic_lr: float = 1e-3,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(**options)
-        check_rows(self.name, rows)
+        super().__init__(rows=rows, **options)
         if mode not in ("reversal", "alternating"):
             raise CrossrecError(f"adaptation.{self.name}.mode={mode!r} must be reversal or alternating")
         at_least(f"adaptation.{self.name}.reversal", reversal, 0)
         if critic_steps < 1 or int(critic_steps) != critic_steps:
             raise CrossrecError(f"adaptation.{self.name}.critic_steps={critic_steps} must be a whole number from 1 on")
         at_least(f"adaptation.{self.name}.critic_lr", critic_lr, 0, strictly=True)
-        self.rows = rows
         self.mode = mode
         for option, value, default, of in (
             ("reversal", reversal, 1.0, "reversal"),
@@ -162,10 +158,6 @@ class AdversarialAdaptation(Adaptation):
     def encoder_loss(self, rows: CriticRows) -> Tensor:
         """Return what the vectors lower under ``alternating``, by default -L."""
         return -self.critic_loss(rows)
-
-    def chosen(self, view: DomainViews, target: int | None) -> DomainViews:
-        """Return the rows that the critic reads, by default those of the option ``rows``."""
-        return known_in(view, self.rows)
 
     def features(self, view: DomainViews) -> Tensor:
         """Return what the critic reads (n, w), by default the vectors."""

@@ -260,8 +260,8 @@ class PairedAdaptation(_OnPairs):
         return self.paired(a.vectors, b.vectors)
 
 
-class PerDomainAdaptation(Adaptation):
-    """A loss on each domain by itself; the author writes :meth:`single`. Log keys end in the domain's index.
+class OnAllDomains(Adaptation):
+    """Base of losses that read the rows of all domains at once.
 
     Args:
         rows: ``all``, only ids known in two domains or more (``overlap``), or only the others (``non_overlap``); see
@@ -276,13 +276,21 @@ class PerDomainAdaptation(Adaptation):
         check_rows(self.name, rows)
         self.rows = rows
 
-    def single(self, view: DomainViews) -> Tensor:
-        """Return the loss of one domain's rows, a scalar; ids are distinct, and there are at least ``min_rows``."""
-        raise NotImplementedError
-
     def chosen(self, view: DomainViews, target: int | None) -> DomainViews:
         """Return the rows that are read, by default those of the option ``rows``."""
         return known_in(view, self.rows)
+
+
+class PerDomainAdaptation(OnAllDomains):
+    """A loss on each domain by itself; the author writes :meth:`single`. Log keys end in the domain's index.
+
+    Args:
+        options: see :class:`OnAllDomains`.
+    """
+
+    def single(self, view: DomainViews) -> Tensor:
+        """Return the loss of one domain's rows, a scalar; ids are distinct, and there are at least ``min_rows``."""
+        raise NotImplementedError
 
     def parts(self, view: DomainViews, target: int | None) -> Iterator[tuple[str, Tensor | None]]:
         """Yield every domain's value."""

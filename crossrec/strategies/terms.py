@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, cast
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from crossrec.adaptation.adversarial import AdversarialAdaptation
-from crossrec.adaptation.base import Adaptation, PairedAdaptation, PairwiseAdaptation, PerDomainAdaptation
+from crossrec.adaptation.base import (
+    Adaptation,
+    OnAllDomains,
+    PairedAdaptation,
+    PairwiseAdaptation,
+    PerDomainAdaptation,
+)
 from crossrec.adaptation.options import SPACES
 from crossrec.adaptation.schedules import Constant
 from crossrec.errors import CrossrecError
@@ -133,7 +138,7 @@ def _nothing_compared(model: Strategy, term: Adaptation) -> str:
             f"{said}, because no id is in two domains: choose a loss that needs no matched rows, such as "
             "adaptation=[mmd] or [coral]"
         )
-    if isinstance(term, PairwiseAdaptation | AdversarialAdaptation | PerDomainAdaptation) and term.rows != "all":
+    if isinstance(term, PairwiseAdaptation | OnAllDomains) and term.rows != "all":
         known = _domains_of(model, term.space)
         if not (known > 1 if term.rows == "overlap" else known == 1).any():
             lacking = "no id is in two domains" if term.rows == "overlap" else "no id is in one domain alone"
